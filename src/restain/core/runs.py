@@ -1,0 +1,136 @@
+"""Run folders: what a training leaves, so that it can be resumed, repeated and used.
+
+``run.json`` (task, method, um/px, data fingerprint, seed, versions, status), ``config.yaml`` (complete: training from it
+repeats the run), ``metrics.csv``, ``checkpoints/``, ``samples/``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from restain import __version__
+from restain.core.errors import RestainError
+from restain.core.files import read_json, write_json, write_text
+
+MISSING = "(absent)"
+
+
+def versions() -> dict[str, str]:
+    """Versions of restain, Python and the libraries that move results."""
+    found = {"restain": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "scikit-image", "opencv-python-headless"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = MISSING
+    return found
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk.
+
+    Attributes:
+        path: its folder.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the weights."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sample pictures."""
+        return self.path / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        """The CSV of losses."""
+        return self.path / "metrics.csv"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ``run.json`` says.
+
+        Raises:
+            RestainError: there is no run here.
+        """
+        file = self.path / "run.json"
+        if not file.exists():
+            raise RestainError(f"{self.path}: not a run folder (no run.json). Give the folder that `train` wrote.")
+        document = read_json(file)
+        if not isinstance(document, dict) or "method" not in document:
+            raise RestainError(f"{file}: not a run description; it names no method.")
+        return document
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What ``config.yaml`` says."""
+        file = self.path / "config.yaml"
+        try:
+            document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RestainError(f"{file}: not a readable configuration ({error}).") from error
+        if not isinstance(document, dict):
+            raise RestainError(f"{file}: not a configuration.")
+        return document
+
+    def start(self, info: Mapping[str, Any], config: Mapping[str, Any], free: Collection[str] = ()) -> bool:
+        """Begin the run, or find that it has begun before.
+
+        Args:
+            info: for ``run.json``; ``versions`` and ``status`` are added.
+            config: for ``config.yaml``, plain values only.
+            free: dotted keys (``config.training.log_every``) that may differ from those of the run.
+
+        Returns:
+            Whether the run had begun before with the same settings (then nothing is written).
+
+        Raises:
+            RestainError: the folder holds a run of other settings or data (the difference is listed), or other files.
+        """
+        if (self.path / "run.json").exists():
+            before = flatten({"config": self.config} | {key: self.info.get(key) for key in info})
+            now = flatten({"config": dict(config)} | dict(info))
+            changed = [
+                f"  {key}: was {before.get(key, MISSING)!r}, now {now.get(key, MISSING)!r}"
+                for key in sorted(before.keys() | now.keys())
+                if key not in free and before.get(key, MISSING) != now.get(key, MISSING)
+            ]
+            if changed:
+                raise RestainError(
+                    f"{self.path}: holds a run of other settings; choose another --out, or take the settings of that "
+                    "run.\n" + "\n".join(changed)
+                )
+            return True
+        if self.path.is_dir() and any(file.name not in (".lock", "config.yaml") for file in self.path.iterdir()):
+            raise RestainError(f"{self.path}: is not empty and not a run folder. Choose another --out.")
+        # run.json comes last: a run without it has not begun.
+        write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_json(self.path / "run.json", {**info, "versions": versions(), "status": "running"})
+        return False
+
+    def set_status(self, **fields: Any) -> None:
+        """Change fields of ``run.json``, such as ``status="done"``."""
+        write_json(self.path / "run.json", self.info | fields)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,93 @@
+"""What a stainer is fed with: a batch of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restain.core.errors import ItemError
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """One pair, ready to be put into a batch.
+
+    Attributes:
+        name: the pair's name (of unpaired sampling: the H&E's).
+        he: uint8 RGB [H, W, 3].
+        ihc: uint8 RGB [H, W, 3].
+        level: class number, -1 where unknown.
+    """
+
+    name: str
+    he: NDArray[np.uint8]
+    ihc: NDArray[np.uint8]
+    level: int
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A batch of pairs.
+
+    Attributes:
+        he: float32 [N, 3, H, W] in [-1, 1].
+        ihc: float32 [N, 3, H, W] in [-1, 1].
+        level: int64 [N], -1 where unknown.
+        names: the pairs' names.
+    """
+
+    he: Tensor
+    ihc: Tensor
+    level: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The batch on ``device``; ``non_blocking`` copies from pinned memory without waiting."""
+        he, ihc, level = (part.to(device, non_blocking=non_blocking) for part in (self.he, self.ihc, self.level))
+        return PairBatch(he, ihc, level, self.names)
+
+    def pin_memory(self) -> PairBatch:
+        """The batch in page-locked memory, from which a GPU copies faster (called by the data loader)."""
+        return PairBatch(self.he.pin_memory(), self.ihc.pin_memory(), self.level.pin_memory(), self.names)
+
+
+def collate(samples: Sequence[PairSample]) -> PairBatch:
+    """Samples as one batch.
+
+    Raises:
+        ItemError: their sizes differ (two of them are named).
+    """
+    first = samples[0]
+    for sample in samples:
+        for image in (sample.he, sample.ihc):
+            if image.shape != first.he.shape:
+                raise ItemError(
+                    f"{sample.name}: {image.shape[1]}x{image.shape[0]} px in one batch with {first.name} of "
+                    f"{first.he.shape[1]}x{first.he.shape[0]} px. Set the augmentation's crop, or batches of 1."
+                )
+    return PairBatch(
+        he=to_network([sample.he for sample in samples]),
+        ihc=to_network([sample.ihc for sample in samples]),
+        level=torch.tensor([sample.level for sample in samples], dtype=torch.int64),
+        names=tuple(sample.name for sample in samples),
+    )
+
+
+def to_network(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Images uint8 [H, W, 3] of one size as float32 [N, 3, H, W] in [-1, 1]: x / 127.5 - 1."""
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return stacked.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+
+
+def from_network(images: Tensor) -> NDArray[np.uint8]:
+    """Images float [N, 3, H, W] in [-1, 1] as uint8 [N, H, W, 3], rounded; values outside the range are clipped."""
+    scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -1,0 +1,198 @@
+"""Check a patch-pair dataset: every file that training would stumble over, by name, before it does."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from restain.data.reading import read_dataset
+from restain.data.records import PairFolder, PairRecord, Problem, dataset_fingerprint
+from restain.data.scan import ImageFacts, ScannedPair, scan
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """The result of a check.
+
+    Attributes:
+        root: the dataset's folder.
+        layout: the layout it is in.
+        splits: good pairs by split.
+        levels: good pairs by level (``unknown`` where a pair has none).
+        dropped: pairs that ``pairs.csv`` lists as not kept.
+        fingerprint: hash of the dataset's content, as in ``run.json``.
+        problems: what is wrong, errors first.
+    """
+
+    root: str
+    layout: str
+    splits: dict[str, int]
+    levels: dict[str, int]
+    dropped: int
+    fingerprint: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems with single items; warnings are left out."""
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where an item is bad."""
+        return 1 if self.errors else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON document."""
+        return {**asdict(self), "errors": len(self.errors), "warnings": len(self.problems) - len(self.errors)}
+
+
+def check_dataset(root: str | Path) -> DatasetReport:
+    """Read every image of the dataset in ``root`` and list what is wrong.
+
+    Errors concern single items: a missing partner, an unreadable image, different sizes in a pair, two files of one
+    name. Warnings concern the whole: mixed sizes or um/px, missing levels, empty splits, the same picture twice, a
+    patient or slide in two splits, or slides that cannot be told apart.
+
+    Raises:
+        RestainError: the folder is no dataset.
+    """
+    folder = read_dataset(root)
+    scanned = scan(folder, "checking pairs")
+    problems = [*folder.problems, *_bad_images(scanned), *_mixed_sizes(scanned), *_repeated(scanned)]
+    problems += [*_levels(folder), *_splits(folder), *_origin(folder), *_extras(folder)]
+    problems.sort(key=lambda problem: problem.severity)
+    bad = {problem.file for problem in problems if problem.severity == "error"}
+    good = [record for record in folder.records if not {str(record.he), str(record.ihc)} & bad]
+    return DatasetReport(
+        root=str(folder.root),
+        layout=folder.layout,
+        splits={split: sum(record.split == split for record in good) for split in folder.splits},
+        levels=_count_levels(folder, good),
+        dropped=folder.dropped,
+        fingerprint=dataset_fingerprint(folder),
+        problems=tuple(problems),
+    )
+
+
+def _count_levels(folder: PairFolder, records: list[PairRecord]) -> dict[str, int]:
+    counts = Counter(record.level for record in records)
+    known = {level: counts[level] for level in folder.levels}
+    return known if not counts[None] else {**known, "unknown": counts[None]}
+
+
+def _bad_images(scanned: list[ScannedPair]) -> Iterator[Problem]:
+    for pair in scanned:
+        for path, reason in pair.unreadable:
+            yield Problem("error", "unreadable", str(path), reason)
+        if pair.he is None or pair.ihc is None:
+            continue
+        if pair.he.size != pair.ihc.size:
+            message = (
+                f"{pair.he.path}: {_px(pair.he.size)}, but its partner {pair.ihc.path} has {_px(pair.ihc.size)}. "
+                "Cut both from registered slides again, or remove the pair."
+            )
+            yield Problem("error", "different-sizes", str(pair.he.path), message)
+        elif isinstance(pair.record, PairRecord) and pair.record.side_by_side and pair.he.size[0] != pair.he.size[1]:
+            width, height = pair.he.size
+            message = f"{pair.he.path}: {_px((2 * width, height))} is not twice as wide as high, as two images side by side are."
+            yield Problem("error", "not-side-by-side", str(pair.he.path), message)
+        elif pair.he.digest == pair.ihc.digest:
+            message = f"{pair.he.path}: H&E and IHC are the same picture."
+            yield Problem("warning", "same-picture", str(pair.he.path), message)
+
+
+def _mixed_sizes(scanned: list[ScannedPair]) -> Iterator[Problem]:
+    facts = [image for pair in scanned for image in (pair.he, pair.ihc) if image is not None]
+    sizes = Counter(image.size for image in facts)
+    if len(sizes) > 1:
+        usual, _ = sizes.most_common(1)[0]
+        odd = next(image for image in facts if image.size != usual)
+        table = ", ".join(f"{_px(size)} ({count})" for size, count in sizes.most_common(5))
+        message = (
+            f"images of {len(sizes)} sizes: {table}; {odd.path} is one of the fewer. Batches above 1 need the "
+            "augmentation's crop."
+        )
+        yield Problem("warning", "mixed-sizes", str(odd.path), message)
+
+
+def _repeated(scanned: list[ScannedPair]) -> Iterator[Problem]:
+    """Pictures that occur more than once: across splits they make the test set known to the training."""
+    seen: dict[str, list[tuple[str, ImageFacts]]] = defaultdict(list)
+    for pair in scanned:
+        for image in {id(image): image for image in (pair.he, pair.ihc) if image is not None}.values():
+            if all(image.path != other.path for _, other in seen[image.digest]):
+                seen[image.digest].append((pair.record.split, image))
+    for images in seen.values():
+        names = {image.path.stem for _, image in images}
+        if len(names) > 1:
+            (_, first), *rest = images
+            splits = sorted({split for split, _ in images})
+            where = f"in splits {' and '.join(splits)}" if len(splits) > 1 else f"within {splits[0]}"
+            others = ", ".join(str(image.path) for _, image in rest[:3])
+            message = f"{first.path}: the same picture {len(images)} times {where}: also {others}."
+            yield Problem("warning", "repeated-picture", str(first.path), message)
+
+
+def _levels(folder: PairFolder) -> Iterator[Problem]:
+    unknown = [record for record in folder.records if record.level is None]
+    if unknown and not folder.levels:
+        message = (
+            f"{folder.root}: no levels in the file names (like 00820_train_2+.png) and none in pairs.csv; methods and "
+            "tables by level cannot be used."
+        )
+        yield Problem("warning", "no-levels", str(folder.root), message)
+    elif unknown:
+        message = f"{len(unknown)} of {len(folder.records)} pairs have no level; the first is {unknown[0].he}."
+        yield Problem("warning", "levels-missing", str(unknown[0].he), message)
+
+
+def _splits(folder: PairFolder) -> Iterator[Problem]:
+    if folder.records and not folder.split("train"):
+        have = ", ".join(f"{split} ({count})" for split, count in folder.splits.items())
+        message = f"{folder.root}: no pairs in split train; there are {have}."
+        yield Problem("warning", "no-training-pairs", str(folder.root), message)
+
+
+def _origin(folder: PairFolder) -> Iterator[Problem]:
+    """Patients or slides on both sides of a split, or not known at all; mixed um/px."""
+    several = len(folder.splits) > 1
+    for kind in ("patient", "slide"):
+        splits: dict[str, set[str]] = defaultdict(set)
+        for record in folder.records:
+            if (origin := getattr(record, kind)) is not None:
+                splits[origin].add(record.split)
+        shared = [origin for origin, found in sorted(splits.items()) if len(found) > 1]
+        if shared:
+            message = (
+                f"{len(shared)} {kind}s are in more than one split ({', '.join(shared[:5])}): results on the test "
+                f"split will be too good. Split by {kind}."
+            )
+            yield Problem("warning", f"shared-{kind}", str(folder.root), message)
+    if several and all(record.patient is None and record.slide is None for record in folder.records):
+        message = (
+            f"{folder.root}: slides and patients cannot be told apart (no pairs.csv with columns slide, patient). The "
+            "given split is used; it may be by patch, with patches of one slide in training and test."
+        )
+        yield Problem("warning", "origin-unknown", str(folder.root), message)
+    resolutions = {record.mpp for record in folder.records}
+    if len(resolutions) > 1:
+        table = ", ".join(str(mpp) if mpp is not None else "unknown" for mpp in sorted(resolutions, key=str))
+        message = f"{folder.root}: patches of different um/px in pairs.csv ({table}); a stainer needs one."
+        yield Problem("warning", "mixed-resolution", str(folder.root), message)
+
+
+def _extras(folder: PairFolder) -> Iterator[Problem]:
+    kinds = sorted({kind for record in folder.records for kind in record.extras})
+    for kind in kinds:
+        without = [record for record in folder.records if kind not in record.extras]
+        if without:
+            message = f"{len(without)} pairs have no {kind} image, though others do; the first is {without[0].he}."
+            yield Problem("warning", "extras-missing", str(without[0].he), message)
+
+
+def _px(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} px"

@@ -1,0 +1,174 @@
+"""Pairs as training sees them: read, augmented under a seed of their own, cached where memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from restain.core.errors import RestainError
+from restain.core.progress import track
+from restain.data.augment import Augmentation
+from restain.data.batch import PairSample
+from restain.data.records import LoneImage, PairFolder, PairRecord, Side
+from restain.data.sampler import Key
+from restain.data.workers import cpu_threads
+
+Image = NDArray[np.uint8]
+
+
+class PairDataset(Dataset[PairSample]):
+    """The pairs of one split of a dataset.
+
+    It is indexed with (epoch, index): what augmentation draws depends on seed, epoch and index alone, so that the
+    samples are the same bit by bit with any number of workers, in any order, and after a run was resumed.
+
+    Args:
+        folder: the dataset.
+        split: which of its splits.
+        augmentation: None uses the images as they are.
+        seed: of augmentation and unpaired sampling; not negative.
+        needs: what the method asks for: ``levels`` (every pair must have one), ``unpaired`` (H&E and IHC are drawn
+            independently of each other, images without a partner too).
+        cache_bytes: how much memory decoded images may take. They are read at once, in the order of the records, and
+            are shared by workers that are forked; the rest is read from disk each time.
+
+    Raises:
+        RestainError: the split has no pairs, or the dataset does not have what is needed.
+    """
+
+    def __init__(
+        self,
+        folder: PairFolder,
+        split: str,
+        augmentation: Augmentation | None = None,
+        *,
+        seed: int = 0,
+        needs: Collection[str] = (),
+        cache_bytes: int = 0,
+    ) -> None:
+        require(folder, split, needs)
+        self.folder, self.split, self.seed = folder, split, seed
+        self.augmentation = augmentation or Augmentation()
+        self.records: Sequence[PairRecord] = folder.split(split)
+        self.unpaired = "unpaired" in needs
+        self._sides: dict[Side, list[PairRecord | LoneImage]] = {
+            "he": _images(folder, split, "he"),
+            "ihc": _images(folder, split, "ihc"),
+        }
+        self._class = {level: number for number, level in enumerate(folder.levels)}
+        self._cache = self._read_cache(cache_bytes) if cache_bytes > 0 else {}
+
+    def __len__(self) -> int:
+        """Number of pairs; of unpaired sampling the number of images on the larger side."""
+        if not self.unpaired:
+            return len(self.records)
+        return max(len(images) for images in self._sides.values())
+
+    def __getitem__(self, key: Key) -> PairSample:
+        """The sample at (epoch, index).
+
+        Raises:
+            ItemError: an image cannot be read, or the pair's sizes differ.
+        """
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if not self.unpaired:
+            record: PairRecord | LoneImage = self.records[index]
+            he, ihc = self.augmentation(self._pair(index), rng)
+        else:
+            sources, targets = self._sides["he"], self._sides["ihc"]
+            record, target = sources[index % len(sources)], targets[int(rng.integers(len(targets)))]
+            (he,) = self.augmentation([record.read_side("he")], rng)
+            (ihc,) = self.augmentation([target.read_side("ihc")], rng)
+        level = -1 if record.level is None else self._class[record.level]
+        return PairSample(record.name, he, ihc, level)
+
+    def image_mpp(self) -> float | None:
+        """The um/px that the network sees: the dataset's, changed by the augmentation's resize; None where unknown."""
+        if self.folder.mpp is None or self.augmentation.resize is None:
+            return self.folder.mpp
+        first = self.records[0] if self.records else self._sides["he"][0]
+        height, width = first.read_side("he").shape[:2]
+        return self.augmentation.mpp(self.folder.mpp, (width, height))
+
+    def cached(self) -> int:
+        """Number of pairs that are held in memory."""
+        return len(self._cache)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers that are not forked get no copy of the cache: it would be as many times as large."""
+        return {**self.__dict__, "_cache": {}}
+
+    def _pair(self, index: int) -> Sequence[Image]:
+        return self._cache[index] if index in self._cache else self.records[index].read()
+
+    def _read_cache(self, limit: int) -> dict[int, tuple[Image, Image]]:
+        """As many pairs as fit into ``limit`` bytes."""
+        if self.unpaired or not self.records:
+            return {}
+        first = self.records[0].read()
+        count = min(len(self.records), limit // sum(image.nbytes for image in first))
+        cache: dict[int, tuple[Image, Image]] = {}
+        left = limit
+        with ThreadPoolExecutor(cpu_threads()) as pool:
+            pairs = pool.map(PairRecord.read, self.records[:count])
+            for index, pair in enumerate(track(pairs, f"reading {self.split}", count)):
+                left -= sum(image.nbytes for image in pair)
+                if left < 0:
+                    break
+                cache[index] = pair
+        return cache
+
+
+def require(folder: PairFolder, split: str, needs: Collection[str]) -> None:
+    """Check that a split of a dataset has what a method needs.
+
+    Raises:
+        RestainError: it has not; the message says what is missing and how to give it.
+    """
+    for need in needs:
+        if need not in NEEDS:
+            raise RestainError(f"{folder.root}: no dataset provides {need!r}; known: {', '.join(sorted(NEEDS))}.")
+    if not folder.split(split) and "unpaired" not in needs:
+        have = ", ".join(f"{name} ({count})" for name, count in folder.splits.items()) or "none"
+        lone = " It has images without a partner, which only methods for unpaired images use." if folder.lone else ""
+        raise RestainError(f"{folder.root}: no pairs in split {split}; splits with pairs: {have}.{lone}")
+    for need in needs:
+        NEEDS[need](folder, split)
+
+
+def _require_levels(folder: PairFolder, split: str) -> None:
+    unknown = [record.name for record in folder.split(split) if record.level is None]
+    unknown += [image.name for image in folder.lone if image.split == split and image.level is None]
+    if not folder.levels:
+        raise RestainError(
+            f"{folder.root}: the method needs levels, but this dataset has no levels in its file names "
+            "(like 00820_train_2+.png). Give them in pairs.csv, columns name and level, in that folder."
+        )
+    if unknown:
+        raise RestainError(
+            f"{folder.root}: the method needs a level for every pair; {len(unknown)} of split {split} have none, the "
+            f"first is {unknown[0]}. Give them in pairs.csv (columns name and level), or drop them there (kept 0)."
+        )
+
+
+def _require_unpaired(folder: PairFolder, split: str) -> None:
+    sides: tuple[tuple[Side, str], ...] = (("he", "H&E"), ("ihc", "IHC"))
+    for side, word in sides:
+        if not _images(folder, split, side):
+            raise RestainError(f"{folder.root}: no {word} images in split {split}.")
+
+
+NEEDS: Mapping[str, Callable[[PairFolder, str], None]] = {"levels": _require_levels, "unpaired": _require_unpaired}
+"""What a method may ask for, and the check that a split provides it."""
+
+
+def _images(folder: PairFolder, split: str, side: Side) -> list[PairRecord | LoneImage]:
+    """All images of one side of a split, with and without a partner."""
+    lone = [image for image in folder.lone if image.split == split and image.side == side]
+    return [*folder.split(split), *lone]

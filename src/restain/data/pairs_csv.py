@@ -1,0 +1,110 @@
+"""``pairs.csv``: where each patch of a dataset comes from, its level, its split, and whether it was kept or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from restain.core.errors import RestainError
+from restain.core.files import read_csv, write_csv
+
+COLUMNS = ("name", "patient", "slide", "level", "split", "x", "y", "mpp", "tissue", "kept", "reason")
+"""What ``build_pairs`` writes; x, y: level-0 px of the top left corner, mpp: of the patch, um/px, tissue: share 0 to 1."""
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """What ``pairs.csv`` says of one pair; None where it is silent."""
+
+    name: str
+    split: str | None
+    level: str | None
+    slide: str | None
+    patient: str | None
+    mpp: float | None
+    kept: bool
+
+
+@dataclass(frozen=True)
+class PairsTable:
+    """The rows of a ``pairs.csv``."""
+
+    path: Path
+    rows: tuple[PairRow, ...]
+    by_name: Mapping[str, tuple[PairRow, ...]]
+
+    def row(self, split: str, name: str) -> PairRow | None:
+        """The row of pair ``name``; where the name occurs in several splits, that of the folder's ``split``.
+
+        The row of a name that occurs once may give another split: so a dataset is split anew without moving files.
+        """
+        rows = self.by_name.get(name, ())
+        if len(rows) > 1:
+            return next((row for row in rows if row.split == split), None)
+        return rows[0] if rows else None
+
+    def keeps(self, split: str, name: str) -> bool:
+        """Whether the pair is used; pairs that are not listed are."""
+        row = self.row(split, name)
+        return row is None or row.kept
+
+
+def read_pairs_csv(path: Path) -> PairsTable | None:
+    """The table in ``path``; None where there is no such file.
+
+    Raises:
+        RestainError: it cannot be read, has no column ``name``, or a value in ``mpp`` or ``kept`` makes no sense (the
+            line is named).
+    """
+    if not path.exists():
+        return None
+    rows = tuple(
+        PairRow(
+            name=_text(row, "name") or _no_name(path, line),
+            split=_text(row, "split"),
+            level=_text(row, "level"),
+            slide=_text(row, "slide"),
+            patient=_text(row, "patient"),
+            mpp=_mpp(path, line, _text(row, "mpp")),
+            kept=_kept(path, line, _text(row, "kept")),
+        )
+        for line, row in enumerate(read_csv(path, required=["name"]), start=2)
+    )
+    by_name: dict[str, tuple[PairRow, ...]] = {}
+    for entry in rows:
+        by_name[entry.name] = (*by_name.get(entry.name, ()), entry)
+    return PairsTable(path, rows, by_name)
+
+
+def write_pairs_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows with the keys of ``COLUMNS`` atomically."""
+    write_csv(path, COLUMNS, rows)
+
+
+def _text(row: Mapping[str, str], column: str) -> str | None:
+    return (row.get(column) or "").strip() or None
+
+
+def _no_name(path: Path, line: int) -> str:
+    raise RestainError(f"{path}: line {line} has no name.")
+
+
+def _mpp(path: Path, line: int, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise RestainError(f"{path}: line {line}: mpp {text!r} is not a number of um/px.")
+    return value
+
+
+def _kept(path: Path, line: int, text: str | None) -> bool:
+    if text is None or text.lower() in {"1", "true", "yes"}:
+        return True
+    if text.lower() in {"0", "false", "no"}:
+        return False
+    raise RestainError(f"{path}: line {line}: kept {text!r} is neither 1 nor 0.")

@@ -1,0 +1,223 @@
+"""What an evaluation found, and the files that say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from restain.core.files import write_csv, write_json
+from restain.evaluate.bootstrap import Estimate
+from restain.evaluate.measure import Failure
+from restain.evaluate.pictures import Pictures
+from restain.evaluate.protocol import Protocol
+from restain.metrics import METRICS
+
+REFERENCE = "best constant image"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair: a line of ``metrics.csv``.
+
+    Attributes:
+        image: name of the image.
+        level: its level, None where unknown.
+        patient: its patient, None where unknown.
+        method: who generated it.
+        values: value by metric; infinite where a metric says so.
+    """
+
+    image: str
+    level: str | None
+    patient: str | None
+    method: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Means over all images and over those of each level.
+
+    Attributes:
+        overall: estimate by metric.
+        levels: estimate by metric, by level, in the order of the levels.
+    """
+
+    overall: Mapping[str, Estimate]
+    levels: Mapping[str, Mapping[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Names of the images without a partner, for one method."""
+
+    without_fake: tuple[str, ...]
+    without_real: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of an evaluation.
+
+    Attributes:
+        protocol: what was measured and how.
+        real: the folder of real images, as given.
+        fakes: the folder of each method, as given.
+        rows: every pair that was measured.
+        images: names of the images that the means are over: those that every method has.
+        levels: the levels among them, in order.
+        tables: means by method.
+        constant_dab: DAB of the best constant-colour image, in HED units.
+        reference: the DAB error of that image against the same real images.
+        resampled: what the bootstrap drew: ``patient`` or ``image``.
+        units: how many there were.
+        failures: images that could not be measured.
+        unpaired: images without a partner, by method; only methods that have some.
+        not_computed: metrics that could not be computed at all, with the reason.
+        fingerprint: hash over names and contents of the real images in the means.
+        test_time_views: views averaged for each generated image; None where the one who evaluates did not say.
+        versions: of restain and the libraries that the numbers depend on.
+        pictures: the images chosen for the report.
+    """
+
+    protocol: Protocol
+    real: Path
+    fakes: Mapping[str, Path]
+    rows: Sequence[Row]
+    images: Sequence[str]
+    levels: Sequence[str]
+    tables: Mapping[str, Table]
+    constant_dab: float
+    reference: Table
+    resampled: str
+    units: int
+    failures: Sequence[Failure]
+    unpaired: Mapping[str, Unpaired]
+    not_computed: Mapping[str, str]
+    fingerprint: str
+    test_time_views: int | None
+    versions: Mapping[str, str]
+    pictures: Pictures = field(default_factory=Pictures)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that were computed, in the protocol's order."""
+        return [name for name in self.protocol.metrics if name not in self.not_computed]
+
+    @property
+    def exit_code(self) -> int:
+        """0: every image was measured; 1: some were not, see ``problems``."""
+        return 1 if self.failures or self.unpaired else 0
+
+    def beats_constant(self, method: str) -> bool | None:
+        """Whether the method's mean DAB error is below that of the best constant image; None if it is not known."""
+        own, reference = self.tables[method].overall.get("dab_od_error"), self.reference.overall["dab_od_error"]
+        if own is None or own.mean is None or reference.mean is None:
+            return None
+        return own.mean < reference.mean
+
+    def problems(self) -> list[str]:
+        """What the user must know about images that were left out, one line each."""
+        lines = [f"{failure.image}: {failure.reason}" for failure in self.failures]
+        for method, unpaired in self.unpaired.items():
+            if unpaired.without_fake:
+                lines.append(f"{method}: real images without a generated one: {', '.join(unpaired.without_fake)}")
+            if unpaired.without_real:
+                lines.append(f"{method}: generated images without a real one: {', '.join(unpaired.without_real)}")
+        return lines
+
+    def notes(self) -> list[str]:
+        """What a reader of the numbers must know, one sentence each."""
+        lines = [f"{METRICS[name].info.title}: {reason}" for name, reason in self.not_computed.items()]
+        for method, table in self.tables.items():
+            for metric, value in table.overall.items():
+                if value.infinite:
+                    info = METRICS[metric].info
+                    lines.append(
+                        f"{method}: {value.infinite} of {value.infinite + value.n} pairs have infinite {info.title} "
+                        f"({info.infinite_means}); its mean is over the others."
+                    )
+        if len({row.image for row in self.rows}) > len(self.images):
+            lines.append("The means are over the images that every method has; metrics.csv lists all.")
+        if self.units < 2:
+            lines.append(f"A single {self.resampled} allows no interval.")
+        elif self.resampled == "image":
+            lines.append(
+                "Patients are unknown, so images were resampled as if independent: images of one patient resemble each "
+                "other, and the true intervals are wider. A pairs.csv with a patient column mends this."
+            )
+        return lines
+
+    def document(self) -> dict[str, Any]:
+        """All but rows and pictures, as JSON can hold it: infinite and absent numbers are null."""
+        interval = self.protocol.interval
+        return {
+            "protocol": {
+                "name": self.protocol.name,
+                "version": self.protocol.version,
+                "hash": self.protocol.hash,
+                "metrics": {name: _metric(name) for name in self.metrics},
+            },
+            "real": str(self.real),
+            "n": len(self.images),
+            "levels": list(self.levels),
+            "methods": {
+                method: {"fake": str(self.fakes[method]), **_table(table)} for method, table in self.tables.items()
+            },
+            "references": {REFERENCE: {"dab": self.constant_dab, **_table(self.reference)}},
+            "interval": {
+                "kind": "percentile bootstrap",
+                "confidence": interval.confidence,
+                "resamples": interval.resamples,
+                "resampled": self.resampled,
+                "units": self.units,
+            },
+            "seed": interval.seed,
+            "dataset_fingerprint": self.fingerprint,
+            "test_time_views": self.test_time_views,
+            "failures": [asdict(failure) for failure in self.failures],
+            "unpaired": {method: asdict(unpaired) for method, unpaired in self.unpaired.items()},
+            "not_computed": dict(self.not_computed),
+            "notes": self.notes(),
+            "versions": dict(self.versions),
+        }
+
+    def write(self, out: Path) -> None:
+        """Write ``metrics.csv`` and ``summary.json`` into folder ``out``.
+
+        ``metrics.csv`` has one row a pair: ``image,level`` and a column for each metric (``inf`` where infinite), and
+        with several methods a column ``method`` after ``level``.
+        """
+        several = ["method"] if len(self.tables) > 1 else []
+        columns = ["image", "level", *several, *self.metrics]
+        lines = ({"image": row.image, "level": row.level, **_method(row, several), **row.values} for row in self.rows)
+        write_csv(out / "metrics.csv", columns, lines)
+        write_json(out / "summary.json", self.document())
+
+
+def _method(row: Row, several: Sequence[str]) -> dict[str, str]:
+    return {"method": row.method} if several else {}
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "overall": {name: asdict(value) for name, value in table.overall.items()},
+        "levels": {
+            level: {name: asdict(value) for name, value in values.items()} for level, values in table.levels.items()
+        },
+    }
+
+
+def _metric(name: str) -> dict[str, Any]:
+    info = METRICS[name].info
+    return {
+        "title": info.title,
+        "unit": info.unit,
+        "direction": info.direction.value,
+        "range": [bound if math.isfinite(bound) else None for bound in info.range],
+        "version": info.version,
+        "definition": info.definition,
+    }

@@ -1,0 +1,1 @@
+"""Applying a trained stainer to patches and to whole slides."""

@@ -1,0 +1,139 @@
+"""Staining many inputs with one run: each on its own, bad ones named, done ones skipped."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from restain.core.errors import ItemError, RestainError
+from restain.core.items import Outcome, lock, process
+from restain.core.progress import console
+from restain.core.runs import RunFolder
+from restain.infer.inputs import PLAIN, Input
+from restain.infer.network import Network, load_stainer
+from restain.infer.patches import stain_image
+from restain.infer.tiling import Overlap
+from restain.infer.whole_slide import require_run_mpp, stain_slide
+from restain.slides import open_slide, read_image, write_image
+from restain.training.loop import weights_file
+
+LARGEST_PATCH = 2048
+"""Longest side, px, of a plain image that is taken for a patch; a larger one is a slide and needs its um/px."""
+
+
+@dataclass(frozen=True)
+class StainOptions:
+    """How a run is applied.
+
+    Attributes:
+        tile: side of the squares that a window contributes, px at the run's um/px.
+        overlap: ``discard`` (exact where the receptive field is bounded) or ``blend``; None lets the method decide.
+        tissue_only: on slides, stain tissue and leave glass; false stains everything.
+        quality: JPEG quality of slides' tiles, 1 to 100.
+        suffix: added to the names of the outputs, such as _fake_B.
+        checkpoint: a file in the run's checkpoints; None for the final weights.
+        accelerator: auto, cpu, cuda or mps.
+        precision: 32-true or bf16-mixed.
+    """
+
+    tile: int = 512
+    overlap: Overlap | None = None
+    tissue_only: bool = True
+    quality: int = 90
+    suffix: str = ""
+    checkpoint: str | None = None
+    accelerator: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        if not 64 <= self.tile <= 8192:
+            raise RestainError(f"tile {self.tile}: give 64 to 8192 px.")
+        if not 1 <= self.quality <= 100:
+            raise RestainError(f"quality {self.quality}: give 1 to 100.")
+        if "/" in self.suffix or "\\" in self.suffix:
+            raise RestainError(f"suffix {self.suffix!r}: it is part of a file name.")
+
+
+def stain(
+    run: RunFolder, inputs: list[Input], out: Path, options: StainOptions, run_mpp: float | None = None
+) -> Outcome:
+    """Stain every input into ``out``: patches as PNG, slides as pyramidal OME-TIFF.
+
+    A plain image of at most ``LARGEST_PATCH`` px a side without a um/px is a patch: it is stained pixel by pixel, as
+    the images that the run was trained on. Everything else is a slide. Inputs that an earlier call finished with the
+    same run and options are skipped.
+
+    Args:
+        run: a stainer's run.
+        inputs: what to stain.
+        out: a folder.
+        options: how.
+        run_mpp: um/px of the run's training images where ``run.json`` does not say it.
+
+    Returns:
+        For each input by name: output, kind, um/px; or why it failed.
+
+    Raises:
+        RestainError: the run cannot be used, or a slide is to be stained with a run that has no um/px.
+    """
+    network = Network(load_stainer(run, options.checkpoint), options.accelerator, options.precision)
+    known = run_mpp if run_mpp is not None else run.info.get("mpp")
+    by_name = {item.name: item for item in inputs}
+    patches = {item.name for item in inputs if _is_patch(item)}
+    if len(patches) < len(inputs):
+        require_run_mpp(known, run.path)
+    if patches and known is not None:
+        console.print(
+            f"{len(patches)} plain images without um/px are stained as patches of {known:g} um/px, like the images "
+            "this run was trained on."
+        )
+
+    def target(name: str) -> Path:
+        return out / f"{name}{options.suffix}{'.png' if name in patches else '.ome.tif'}"
+
+    def work(name: str) -> dict[str, Any]:
+        item = by_name[name]
+        if name in patches:
+            write_image(target(name), stain_image(network, read_image(item.path), overlap=options.overlap))
+            return {"output": str(target(name)), "kind": "patch", "mpp": known}
+        with open_slide(item.path, item.mpp) as slide:
+            result = stain_slide(
+                network,
+                slide,
+                require_run_mpp(known, run.path),
+                target(name),
+                core=options.tile,
+                overlap=options.overlap,
+                tissue_only=options.tissue_only,
+                quality=options.quality,
+            )
+        document = asdict(result) | {"output": str(result.output), "kind": "slide"}
+        return document
+
+    weights = weights_file(run, options.checkpoint).stat()
+
+    def settings(name: str) -> object:
+        item = by_name[name]
+        file = item.path.stat()
+        return {
+            "input": [str(item.path.resolve()), item.mpp, file.st_size, file.st_mtime_ns],
+            "run": [str(run.path.resolve()), weights.st_size, weights.st_mtime_ns, known],
+            "options": asdict(options),
+        }
+
+    with lock(out / ".restain" / "lock"):
+        names = list(by_name)
+        return process(names, work, out / ".restain", settings, "stain", outputs=lambda name: [target(name)])
+
+
+def _is_patch(item: Input) -> bool:
+    """Whether an input is a plain image of a patch's size without a um/px (an unreadable one fails later, by name)."""
+    if item.mpp is not None or item.path.suffix.lower() not in PLAIN:
+        return False
+    try:
+        with open_slide(item.path) as image:
+            return image.mpp is None and max(image.size) <= LARGEST_PATCH
+    except ItemError:
+        return True

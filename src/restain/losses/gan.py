@@ -1,0 +1,34 @@
+"""Adversarial losses on a discriminator's raw outputs."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class GANLoss(str, Enum):
+    """How a discriminator's raw outputs are judged; calling it gives the loss against one target.
+
+    ``vanilla``: binary cross entropy with logits (Goodfellow 2014; Isola 2017, Eq. 1). ``lsgan``: mean squared error
+    (Mao 2017). ``wgangp``: the mean itself (Arjovsky 2017), the gradient penalty being a loss of its own.
+    """
+
+    vanilla = "vanilla"
+    lsgan = "lsgan"
+    wgangp = "wgangp"
+
+    def __call__(self, prediction: Tensor, real: bool) -> Tensor:
+        """The mean loss of ``prediction`` (any shape, raw outputs) against "all real" or "all fake" (0-d)."""
+        target = torch.full_like(prediction, float(real))
+        if self is GANLoss.vanilla:
+            return F.binary_cross_entropy_with_logits(prediction, target)
+        if self is GANLoss.lsgan:
+            return F.mse_loss(prediction, target)
+        return -prediction.mean() if real else prediction.mean()
+
+    def discriminator(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The discriminator's loss, (fake + real) / 2 as in the released pix2pix (0-d)."""
+        return 0.5 * (self(fake, real=False) + self(real, real=True))

@@ -1,0 +1,1 @@
+"""Network blocks that methods share: generators, discriminators, normalisations, initialisation."""

@@ -1,0 +1,257 @@
+"""The report of an evaluation: tables, distributions, pictures, what was left out, and the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from restain.evaluate import REFERENCE, Estimate, Example, Summary
+from restain.metrics import METRICS, Direction
+from restain.report.charts import distribution, heading, staining
+from restain.report.comparison import write_comparison
+from restain.report.html import write_report
+from restain.report.pictures import Picture, photo, signed_map
+from restain.report.sections import (
+    Block,
+    Facts,
+    Figure,
+    Listing,
+    Note,
+    PictureRow,
+    PictureTable,
+    Section,
+    Table,
+    Text,
+)
+
+ARROWS = {Direction.HIGHER: " ↑", Direction.LOWER: " ↓", Direction.NEITHER: ""}
+ROLES = {"best": "Best", "median": "Median", "worst": "Worst"}
+
+
+def write_evaluation_report(summary: Summary, out: Path) -> Path:
+    """Write ``report.html`` into folder ``out``, and ``comparison.png`` where there are pictures.
+
+    Returns:
+        The report's path.
+    """
+    protocol = summary.protocol
+    path = out / "report.html"
+    write_report(
+        path,
+        f"Virtual against real: {', '.join(summary.tables)}",
+        evaluation_sections(summary),
+        f"Protocol {protocol.name} v{protocol.version} ({protocol.hash}) · {_images(len(summary.images))}",
+    )
+    if summary.pictures.gallery:
+        write_comparison(summary, out / "comparison.png")
+    return path
+
+
+def evaluation_sections(summary: Summary) -> list[Section]:
+    """The sections of the report, so that another report can take them in."""
+    sections = [Section("Result", _result(summary))]
+    if summary.levels:
+        sections.append(Section("By level", _by_level(summary)))
+    sections.append(Section("Distributions", _distributions(summary)))
+    if summary.pictures.gallery:
+        sections.append(Section("Pictures", _gallery(summary)))
+    if summary.pictures.extremes:
+        sections.append(Section("Worst, median and best", _extremes(summary)))
+    if summary.exit_code:
+        sections.append(Section("Left out", _left_out(summary)))
+    sections.append(Section("Protocol", _protocol(summary)))
+    return sections
+
+
+def _result(summary: Summary) -> list[Block]:
+    confidence = f"{summary.protocol.interval.confidence:.0%}"
+    rows = [
+        [method, str(len(summary.images)), *_cells(table.overall, summary.metrics)]
+        for method, table in summary.tables.items()
+    ]
+    rows.append([REFERENCE, str(len(summary.images)), *_cells(summary.reference.overall, summary.metrics)])
+    caption = f"Means over images with {confidence} intervals. ↑ higher is better, ↓ lower is better."
+    blocks: list[Block] = [Table(["Method", "Images", *_headings(summary)], rows, caption)]
+    blocks += [Note(text) for text in _verdicts(summary)]
+    blocks += [Note(text) for text in summary.notes()]
+    if summary.exit_code:
+        blocks.append(Note("Some images were left out; they are listed below.", warning=True))
+    return blocks
+
+
+def _verdicts(summary: Summary) -> list[str]:
+    """For each method, whether it passes the bar that a single colour sets."""
+    lines = []
+    for method in summary.tables:
+        beats = summary.beats_constant(method)
+        if beats is not None:
+            verdict = "has a smaller DAB error than" if beats else "does not have a smaller DAB error than"
+            lines.append(f"{method} {verdict} the best constant image: one colour everywhere, chosen on these images.")
+    return lines
+
+
+def _by_level(summary: Summary) -> list[Block]:
+    several = len(summary.tables) > 1
+    rows: list[list[str]] = []
+    strong: list[int] = []
+    for level in (None, *summary.levels):
+        for method, table in summary.tables.items():
+            values = table.overall if level is None else table.levels[level]
+            if level is None:
+                strong.append(len(rows))
+            first = next(iter(values.values()))
+            name = ["all" if level is None else level, *([method] if several else [])]
+            rows.append([*name, str(first.n + first.infinite), *_cells(values, summary.metrics)])
+        reference = summary.reference.overall if level is None else summary.reference.levels[level]
+        if several:
+            first = next(iter(reference.values()))
+            rows.append(
+                [
+                    "all" if level is None else level,
+                    REFERENCE,
+                    str(first.n + first.infinite),
+                    *_cells(reference, summary.metrics),
+                ]
+            )
+    columns = ["Level", *(["Method"] if several else []), "Images", *_headings(summary)]
+    return [Table(columns, rows, labels=2 if several else 1, strong=strong)]
+
+
+def _distributions(summary: Summary) -> list[Block]:
+    judged = [name for name in summary.metrics if METRICS[name].info.direction is not Direction.NEITHER]
+    caption = "Boxes from the first to the third quartile, line at the median, whiskers to 1.5 times the box."
+    blocks: list[Block] = [Figure(distribution(summary, name), caption, width=760) for name in judged]
+    if {"dab_mean_real", "dab_mean_fake"} <= set(summary.metrics):
+        text = "Mean DAB of each image, generated against real. Above the line: too much stain; below: too little."
+        blocks.append(Figure(staining(summary), text, width=460 if len(summary.tables) == 1 else 600))
+    return blocks
+
+
+def _gallery(summary: Summary) -> list[Block]:
+    examples = summary.pictures.gallery
+    he = any(example.he is not None for example in examples)
+    methods = list(summary.tables)
+    rows = [
+        PictureRow(
+            f"Level {example.role}" if example.level == example.role else example.role,
+            example.image,
+            [
+                *([_he(example)] if he else []),
+                photo(example.real, f"Real image {example.image}"),
+                *(photo(example.fakes[method], f"{example.image} generated by {method}") for method in methods),
+            ],
+        )
+        for example in examples
+    ]
+    title = METRICS[summary.protocol.pictures_by].info.title
+    which = "The median image of each level" if summary.levels else "Images spread evenly from best to worst"
+    return [PictureTable([*(["H&E"] if he else []), "real", *methods], rows, f"{which} by {title}.")]
+
+
+def _extremes(summary: Summary) -> list[Block]:
+    title = METRICS[summary.protocol.pictures_by].info.title
+    limit = summary.pictures.limit
+    blocks: list[Block] = [
+        Text(
+            f"Images are ordered by {title}. The last column is DAB of the generated minus DAB of the real image: "
+            f"brown where there is too much, purple where there is too little, full colour at {limit:.3f} HED units."
+        )
+    ]
+    for method, examples in summary.pictures.extremes.items():
+        he = any(example.he is not None for example in examples)
+        rows = [
+            PictureRow(
+                ROLES.get(example.role, example.role.capitalize()),
+                _detail(example, method, summary),
+                [
+                    *([_he(example)] if he else []),
+                    photo(example.fakes[method], f"{example.image} generated by {method}"),
+                    photo(example.real, f"Real image {example.image}"),
+                    signed_map(
+                        example.differences[method], limit, f"DAB generated by {method} minus real, {example.image}"
+                    ),
+                ],
+            )
+            for example in reversed(examples)
+        ]
+        columns = [*(["H&E"] if he else []), method, "real", "DAB difference"]
+        blocks.append(PictureTable(columns, rows))
+    return blocks
+
+
+def _detail(example: Example, method: str, summary: Summary) -> str:
+    judged = [name for name in summary.metrics if METRICS[name].info.direction is not Direction.NEITHER]
+    values = example.values[method]
+    numbers = (f"{METRICS[name].info.title} {_number(name, values[name])} {METRICS[name].info.unit}" for name in judged)
+    level = [f"level {example.level}"] if example.level else []
+    return " · ".join([example.image, *level, *(number.strip() for number in numbers)])
+
+
+def _he(example: Example) -> Picture | None:
+    return None if example.he is None else photo(example.he, f"H&E image {example.image}")
+
+
+def _left_out(summary: Summary) -> list[Block]:
+    blocks: list[Block] = []
+    if summary.failures:
+        items = [
+            (f"{failure.image} ({failure.method})" if failure.method else failure.image, failure.reason)
+            for failure in summary.failures
+        ]
+        blocks.append(Listing(items, "Could not be measured:"))
+    for method, unpaired in summary.unpaired.items():
+        for names, what in (
+            (unpaired.without_fake, "real, without a generated image"),
+            (unpaired.without_real, "generated, without a real image"),
+        ):
+            if names:
+                blocks.append(Listing([(name, "") for name in names], f"{method}: {len(names)} {what}:"))
+    return blocks
+
+
+def _protocol(summary: Summary) -> list[Block]:
+    protocol = summary.protocol
+    interval = protocol.interval
+    views = "not stated" if summary.test_time_views is None else str(summary.test_time_views)
+    facts = {
+        "Protocol": f"{protocol.name}, version {protocol.version}, hash {protocol.hash}",
+        "Real images": str(summary.real),
+        **{f"Generated: {method}": str(folder) for method, folder in summary.fakes.items()},
+        "Fingerprint of the real images": summary.fingerprint,
+        "Test-time views averaged": views,
+        "Mean": "over images" + (", those that every method has" if len(summary.tables) > 1 else ""),
+        "Intervals": (
+            f"{interval.confidence:.0%}, percentile bootstrap over {summary.units} "
+            f"{summary.resampled}{'s' if summary.units != 1 else ''}, {interval.resamples} samples, "
+            f"seed {interval.seed}"
+        ),
+        "Best constant image": f"DAB {summary.constant_dab:.5f} HED, the median over all pixels of the real images",
+        **{heading(name): METRICS[name].info.definition for name in summary.metrics},
+        "Versions": ", ".join(f"{name} {version}" for name, version in summary.versions.items()),
+    }
+    return [Facts(facts)]
+
+
+def _headings(summary: Summary) -> list[str]:
+    return [heading(name) + ARROWS[METRICS[name].info.direction] for name in summary.metrics]
+
+
+def _cells(values: Mapping[str, Estimate], metrics: Sequence[str]) -> list[str]:
+    return [_cell(name, values[name]) if name in values else "" for name in metrics]
+
+
+def _cell(metric: str, value: Estimate) -> str:
+    """Mean and, on a line of its own, interval."""
+    if value.mean is None:
+        return "∞" if value.infinite else ""
+    if value.low is None or value.high is None:
+        return _number(metric, value.mean)
+    return f"{_number(metric, value.mean)}\n{_number(metric, value.low)} to {_number(metric, value.high)}"
+
+
+def _number(metric: str, value: float) -> str:
+    return "∞" if value == float("inf") else f"{value:.{METRICS[metric].info.decimals}f}"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' if count != 1 else ''}"

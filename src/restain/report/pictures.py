@@ -1,0 +1,96 @@
+"""Pictures as they go into a report: encoded into the page itself, with a text for those who cannot see them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+from PIL import Image
+
+DIVERGING = "PuOr_r"
+"""Purple below zero, white at zero, brown above: told apart by colour-blind readers too, and brown is more DAB."""
+
+STYLE: Any = {  # its type is a list of every setting that this matplotlib has
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "svg.hashsalt": "restain",  # the same figure gives the same file
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for a report.
+
+    Attributes:
+        source: a ``data:`` URI.
+        alt: what it shows, for readers who cannot see it.
+        width: in px.
+        height: in px.
+    """
+
+    source: str
+    alt: str
+    width: int
+    height: int
+
+
+def photo(rgb: NDArray[np.uint8], alt: str, quality: int = 88) -> Picture:
+    """A picture of pixels.
+
+    Args:
+        rgb: uint8 RGB [h, w, 3], shown as it is: scale it down before.
+        alt: what it shows.
+        quality: of the JPEG, whose chroma is not subsampled, because brown membranes are thin.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    return Picture(_uri("image/jpeg", buffer.getvalue()), alt, rgb.shape[1], rgb.shape[0])
+
+
+def signed_map(values: NDArray[np.float32], limit: float, alt: str) -> Picture:
+    """A map of signed values: purple below zero, white at zero, brown above.
+
+    Args:
+        values: [h, w].
+        limit: the absolute value at which the colour is full; 0 shows every value as zero.
+        alt: what it shows.
+    """
+    return photo(signed_rgb(values, limit), alt)
+
+
+def signed_rgb(values: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
+    """Colours of signed values [h, w], as ``signed_map`` shows them: uint8 RGB [h, w, 3]."""
+    place = np.clip(values / limit, -1, 1) / 2 + 0.5 if limit > 0 else np.full(values.shape, 0.5)
+    colours: NDArray[np.uint8] = mpl.colormaps[DIVERGING](place, bytes=True)[..., :3]
+    return np.ascontiguousarray(colours)
+
+
+def chart(draw: Callable[[Canvas], None], alt: str, width: float = 8.0, height: float = 3.2) -> Picture:
+    """A drawing made with matplotlib, as vectors.
+
+    Args:
+        draw: draws on an empty figure.
+        alt: what it shows.
+        width: in inches.
+        height: in inches.
+    """
+    with mpl.rc_context(STYLE):
+        canvas = Canvas(figsize=(width, height), layout="constrained")
+        draw(canvas)
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None})
+    return Picture(_uri("image/svg+xml", buffer.getvalue()), alt, round(width * 96), round(height * 96))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

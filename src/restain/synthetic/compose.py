@@ -1,0 +1,217 @@
+"""From the structures in a section to stain concentrations: what takes up haematoxylin, eosin and DAB, and how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restain.synthetic.architecture import Tissue
+from restain.synthetic.cells import Cells
+from restain.synthetic.hashing import hash_uniform
+from restain.synthetic.noise import Field, textures
+from restain.synthetic.optics import SlideLook
+from restain.synthetic.patient import Patient
+from restain.synthetic.stamping import Bodies, Canvas, Nuclei
+
+MEMBRANE_DENSITY = (0.0, 0.16, 0.42, 1.15)
+"""Optical density of DAB at the middle of a membrane of class 0, 1, 2, 3."""
+
+MEMBRANE_WIDTH = (0.5, 0.5, 0.62, 0.85)
+"""um from the middle of a membrane to where its density has fallen to 1/e, by class."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything in a block of a section. Fields are arrays [H, W].
+
+    Attributes:
+        canvas: where the pixels lie.
+        tissue: architecture at the pixels.
+        tumour: tumour cells near the section, as ``bodies.owner`` counts them.
+        classes: membrane class of each tumour cell.
+        bodies: how tumour cells tile the section.
+        adipocytes: the same of fat cells; None where there is no fat.
+        nuclei: nuclei in the section.
+        seen: cells as ``nuclei.owner`` counts them.
+        patient: whose.
+    """
+
+    canvas: Canvas
+    tissue: Tissue
+    tumour: Cells
+    classes: NDArray[np.uint8]
+    bodies: Bodies
+    adipocytes: Bodies | None
+    nuclei: Nuclei
+    seen: Cells
+    patient: Patient
+
+
+@dataclass(frozen=True)
+class Pigments:
+    """Stain concentrations in optical-density units, and truth maps.
+
+    Attributes:
+        stains: one float32 [H, W] per stain of the slide (H&E: haematoxylin, eosin, blood; IHC: haematoxylin, DAB).
+        membrane: uint8 [H, W], as in ``Block``.
+        nuclei: uint8 [H, W], as in ``Block``.
+    """
+
+    stains: list[Field]
+    membrane: NDArray[np.uint8]
+    nuclei: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Compartments:
+    """How much of each pixel belongs to what, 0 to 1 [H, W], and the textures that modulate it."""
+
+    tumour: Field
+    stroma: Field
+    duct: Field
+    wall: Field
+    blood: Field
+    necrosis: Field
+    fat_wall: Field
+    bundle: Field
+    fibril: Field
+    grain: Field
+    fibre: Field
+
+
+def _step(values: Field, width: float) -> Field:
+    """0 below -width / 2 to 1 above +width / 2, smoothly."""
+    t = np.clip(values * np.float32(1 / width) + np.float32(0.5), 0.0, 1.0)
+    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
+
+
+def _compartments(section: Section) -> _Compartments:
+    tissue, canvas, patient = section.tissue, section.canvas, section.patient
+    pictures = textures()
+    x = canvas.x + np.float32(canvas.origin[0] % 4096.0)
+    y = canvas.y + np.float32(canvas.origin[1] % 4096.0)
+    grain = pictures["grain"].sample(x, y)
+    bundle = pictures["bundle"].sample(tissue.along, tissue.across)
+    fibril = pictures["fibril"].sample(tissue.along, tissue.across)
+    inside = _step(tissue.edge + 0.8 * bundle, 1.6)
+    nest = _step(tissue.nest, 1.2)
+    # Retraction: stroma lifts off parts of the nests' border.
+    gap = np.float32(patient.cleft) * np.clip(0.6 + 1.1 * bundle, 0.0, 2.0)
+    attached = 1 - _step(gap + tissue.nest - 0.4, 1.0) * (1 - nest) * _step(gap - 0.6, 0.4)
+    open_lumen = _step(tissue.lumen, 1.2)
+    dead = _step(tissue.necrosis + 2.0 * grain, 5.0)
+    ducts = _step(tissue.duct_wall - tissue.duct, 1.0)
+    duct_cells = ducts * _step(tissue.duct, 1.2)
+    vessel_wall_end = _step(2.6 - tissue.vessel, 1.0)
+    vessel_lumen = _step(-tissue.vessel, 0.9)
+    corpuscle = _step(pictures["wobble"].sample(x * 1.7, y * 1.7) + 0.25, 0.5)
+    fat = _step(tissue.fat, 1.0)
+    if section.adipocytes is None:
+        fat_wall = np.zeros_like(fat)
+    else:
+        thin = np.minimum(np.maximum(section.adipocytes.border, -1.0), 8.0)
+        fat_wall = fat * (1 - _step(thin - 0.85 - 0.3 * bundle, 0.9))
+    stroma = inside * (1 - nest) * (1 - ducts) * (1 - vessel_wall_end) * (1 - fat) * attached
+    # Bundles with slits between them; loose stroma has more and wider ones.
+    opening = bundle + 0.55 * fibril + np.float32(1.45) - 1.5 * tissue.loose
+    fibre = _step(opening, 0.8)
+    return _Compartments(
+        tumour=nest * inside * (1 - open_lumen) * (1 - dead),
+        stroma=stroma,
+        duct=duct_cells * inside,
+        wall=vessel_wall_end * (1 - vessel_lumen) * inside * (1 - nest),
+        blood=vessel_lumen * corpuscle * inside * (1 - nest),
+        necrosis=nest * dead * inside,
+        fat_wall=fat_wall * inside,
+        bundle=bundle,
+        fibril=fibril,
+        grain=grain,
+        fibre=fibre,
+    )
+
+
+def _nuclei_map(section: Section) -> NDArray[np.uint8]:
+    owner = section.nuclei.owner
+    kinds = np.concatenate([section.seen.kind, np.zeros(1, dtype=np.uint8)])
+    return kinds[owner]
+
+
+def compose_he(section: Section, look: SlideLook) -> Pigments:
+    """Haematoxylin and eosin."""
+    parts, tissue = _compartments(section), section.tissue
+    grain, fibre = parts.grain, parts.fibre
+    nucleus = section.nuclei.amount
+    clear = 1 - 0.55 * np.minimum(nucleus, 1.0)
+    border = _cell_border(section)
+    collagen = (0.36 + 0.055 * parts.bundle + 0.05 * parts.fibril + 0.015 * grain) * (1 - 0.3 * tissue.loose)
+    loose = 0.055 + 0.02 * parts.fibril
+    eosin = parts.stroma * (fibre * collagen + (1 - fibre) * loose * tissue.loose)
+    eosin += parts.tumour * (0.235 + 0.035 * grain) * (1 - 0.22 * border) * clear
+    eosin += parts.duct * (0.27 + 0.03 * grain) * clear
+    eosin += parts.necrosis * (0.42 + 0.07 * grain + 0.05 * parts.bundle)
+    eosin += parts.wall * (0.36 + 0.04 * parts.fibril) + 0.2 * parts.fat_wall
+    eosin *= tissue.eosin
+    ground = np.float32(0.035 * look.staining.background)
+    haematoxylin = parts.stroma * (ground * (0.6 + fibre) + 0.045 * tissue.loose)
+    haematoxylin += parts.tumour * (0.125 + 0.035 * grain) * (1 - 0.25 * border)
+    haematoxylin += parts.duct * (0.11 + 0.025 * grain) + parts.necrosis * (0.09 + 0.05 * grain)
+    haematoxylin += 0.72 * nucleus
+    blood = parts.blood * (0.62 + 0.06 * grain)
+    stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, eosin, blood)]
+    return Pigments(stains, np.zeros(nucleus.shape, dtype=np.uint8), _nuclei_map(section))
+
+
+def compose_ihc(section: Section, look: SlideLook) -> Pigments:
+    """Haematoxylin counterstain and DAB on HER2."""
+    parts, tissue = _compartments(section), section.tissue
+    grain, fibre = parts.grain, parts.fibre
+    nucleus = section.nuclei.amount
+    membrane, cytoplasm, label = _her2(section, parts)
+    ground = np.float32(look.staining.background)
+    haematoxylin = parts.stroma * (0.028 + 0.02 * fibre + 0.012 * parts.fibril) + parts.tumour * (0.04 + 0.01 * grain)
+    haematoxylin += parts.duct * 0.05 + parts.wall * 0.05 + parts.necrosis * 0.06 + 0.03 * parts.fat_wall
+    haematoxylin += 0.3 * nucleus + 0.03 * parts.blood
+    dab = parts.stroma * ground * (0.012 + 0.022 * fibre + 0.01 * parts.fibril)
+    dab += parts.necrosis * ground * (0.05 + 0.02 * grain) + parts.duct * ground * (0.03 + 0.01 * grain)
+    dab += ground * (0.03 * parts.fat_wall + 0.04 * parts.wall + 0.05 * parts.blood) + 0.02 * ground * parts.tumour
+    dab += membrane + np.float32(look.staining.blush) * cytoplasm
+    stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, dab)]
+    return Pigments(stains, label, _nuclei_map(section))
+
+
+def _cell_border(section: Section) -> Field:
+    """1 on the border between tumour cells, 0 away from it."""
+    return np.asarray(np.exp(-((section.bodies.border / np.float32(0.7)) ** 2)), dtype=np.float32)
+
+
+def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray[np.uint8]]:
+    """DAB on membranes, DAB in cytoplasm (before the lab's blush) and the membrane truth map, each [H, W]."""
+    bodies, tissue, cells = section.bodies, section.tissue, section.tumour
+    owned = np.where(bodies.owner >= 0, bodies.owner, len(cells))
+    classes = np.append(section.classes, 0)[owned]
+    strength = hash_uniform(71, cells.id)
+    u = hash_uniform(72, cells.id[:, None], np.arange(6)) if len(cells) else np.zeros((0, 6))
+    base = np.asarray(MEMBRANE_DENSITY)[section.classes] * (0.72 + 0.56 * strength)
+    density = np.append(base, 0.0).astype(np.float32)[owned]
+    width = np.asarray(MEMBRANE_WIDTH, dtype=np.float32)[classes]
+    middle = np.minimum(np.abs(bodies.border), np.minimum(np.abs(tissue.nest), 3.0 + np.abs(tissue.lumen)))
+    profile = np.exp(-((middle / width) ** 2))
+    phase = np.append(2 * np.pi * u[:, :3], np.zeros((1, 3)), axis=0).astype(np.float32)
+    c, s = bodies.cosine, bodies.sine
+    pattern = np.zeros_like(c)
+    cosine, sine = c, s
+    for order in range(3):
+        turn = phase[:, order][owned]
+        pattern += (cosine * np.cos(turn) - sine * np.sin(turn)) * np.float32(0.75)
+        cosine, sine = cosine * c - sine * s, cosine * s + sine * c
+    patchy = pattern + 0.45 * parts.grain
+    incomplete = _step(patchy - 0.35, 0.7) * (0.8 + 0.4 * parts.grain)
+    even = 1 + 0.16 * pattern + 0.16 * parts.grain
+    present = np.where(classes == 1, np.clip(incomplete, 0.0, 1.6), np.clip(even, 0.4, 1.6)).astype(np.float32)
+    membrane = parts.tumour * density * profile * present
+    cytoplasm = parts.tumour * density * (0.8 + 0.35 * parts.grain) * (1 - 0.7 * np.minimum(section.nuclei.amount, 1.0))
+    shown = (middle < 0.85 * width) & (present > 0.35) & (parts.tumour > 0.5)
+    label = np.where(shown, classes, 0).astype(np.uint8)
+    return np.asarray(membrane, dtype=np.float32), np.asarray(cytoplasm, dtype=np.float32), label

@@ -1,0 +1,82 @@
+"""What can be asked of the generator, and its version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restain.core.errors import RestainError
+
+GENERATOR_VERSION = "1.0"
+"""Raised whenever the pixels or the truth of any seed change; CHANGELOG says what moved."""
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """How a cohort of synthetic patients is made. Lengths in um, angles in degrees.
+
+    Attributes:
+        size: side of each slide at level 0, in px.
+        mpp: um per px of both slides.
+        seed: seed of the cohort; patient i depends on (seed, i) and nothing else.
+        same_section: H&E and IHC show the very same section (restained), not neighbours.
+        no_deformation: the H&E lies exactly on the IHC.
+        section_thickness: thickness of a section.
+        section_gap: distance between the lower faces of the two sections.
+        rotation: largest rotation of the H&E to either side.
+        shift: largest shift of the H&E in each direction.
+        elastic: root mean square of the elastic displacement.
+        labs: number of laboratories (stains and scanners) the patients come from.
+        necrosis: share of patients with necrosis in large nests.
+        folds: share of slides with a tissue fold.
+        pen: share of H&E slides with a pen mark.
+        bubbles: share of slides with air bubbles.
+        out_of_focus: share of slides with a region out of focus.
+    """
+
+    size: int = 2048
+    mpp: float = 0.5
+    seed: int = 0
+    same_section: bool = False
+    no_deformation: bool = False
+    section_thickness: float = 4.0
+    section_gap: float = 5.0
+    rotation: float = 8.0
+    shift: float = 40.0
+    elastic: float = 6.0
+    labs: int = 6
+    necrosis: float = 0.15
+    folds: float = 0.1
+    pen: float = 0.1
+    bubbles: float = 0.08
+    out_of_focus: float = 0.15
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be made.
+
+        Raises:
+            RestainError: a value out of range, named with the range.
+        """
+        ranges = {
+            "size": (256, 200_000),
+            "mpp": (0.1, 4.0),
+            "section_thickness": (1.0, 10.0),
+            "section_gap": (0.0, 40.0),
+            "rotation": (0.0, 180.0),
+            "shift": (0.0, 1e5),
+            "elastic": (0.0, 60.0),
+            "labs": (1, 1000),
+            "necrosis": (0.0, 1.0),
+            "folds": (0.0, 1.0),
+            "pen": (0.0, 1.0),
+            "bubbles": (0.0, 1.0),
+            "out_of_focus": (0.0, 1.0),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise RestainError(f"synthetic patients: {name} must lie between {low} and {high}, got {value}.")
+
+    @property
+    def side(self) -> float:
+        """Side of a slide in um."""
+        return self.size * self.mpp

@@ -1,0 +1,82 @@
+"""One patient's tissue block: everything both slides are cut from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restain.synthetic.architecture import Architecture
+from restain.synthetic.cells import BLOCK, Cells, CellSource, Kind, concatenate
+from restain.synthetic.deformation import Deformation, draw_deformation
+from restain.synthetic.her2 import class_thresholds, membrane_class
+from restain.synthetic.options import SynthOptions
+from restain.synthetic.patient import Patient, draw_patient
+
+_CACHED_BLOCKS = 400
+
+
+class World:
+    """The tissue of one patient, seen through two sections.
+
+    Args:
+        options: of the cohort.
+        index: of the patient.
+    """
+
+    def __init__(self, options: SynthOptions, index: int) -> None:
+        self.options = options
+        self.patient: Patient = draw_patient(options, index)
+        self.architecture = Architecture(self.patient, options)
+        self.deformation: Deformation = draw_deformation(options, self.patient.seed)
+        self._source = CellSource(self.patient, options, self.architecture)
+        self._blocks: OrderedDict[tuple[int, int], Cells] = OrderedDict()
+
+    def section(self, stain: str) -> float:
+        """Depth in um of the lower face of the section stained with ``stain`` ("he" or "ihc")."""
+        return self.options.section_gap if stain == "he" and not self.options.same_section else 0.0
+
+    def block(self, column: int, row: int) -> Cells:
+        """The cells of one block (cached)."""
+        key = (column, row)
+        if key not in self._blocks:
+            self._blocks[key] = self._source.block(column, row)
+            if len(self._blocks) > _CACHED_BLOCKS:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(key)
+        return self._blocks[key]
+
+    def cells(self, x0: float, x1: float, y0: float, y1: float) -> Cells:
+        """The cells of all blocks that touch a window of the world (um)."""
+        columns = range(int(np.floor(x0 / BLOCK)), int(np.floor(x1 / BLOCK)) + 1)
+        rows = range(int(np.floor(y0 / BLOCK)), int(np.floor(y1 / BLOCK)) + 1)
+        return concatenate([self.block(column, row) for row in rows for column in columns])
+
+    @cached_property
+    def thresholds(self) -> tuple[float, float, float]:
+        """Expression scores at which membrane class 1, 2 and 3 begin, so that the IHC slide has the wanted shares."""
+        scores = [self._slide_scores(column, row) for row in self.block_range for column in self.block_range]
+        return class_thresholds(np.concatenate(scores), self.patient.shares)
+
+    @property
+    def block_range(self) -> range:
+        """Columns (and rows) of the blocks that can hold cells of the IHC slide."""
+        return range(-1, int(np.floor(self.options.side / BLOCK)) + 2)
+
+    def _slide_scores(self, column: int, row: int) -> NDArray[np.float32]:
+        cells = self.block(column, row)
+        return cells.score[self.on_ihc(cells) & (cells.kind == Kind.TUMOUR)]
+
+    def on_ihc(self, cells: Cells) -> NDArray[np.bool_]:
+        """Which cells show their nucleus on the IHC slide."""
+        side = self.options.side
+        within = (cells.x >= 0) & (cells.x < side) & (cells.y >= 0) & (cells.y < side)
+        visible: NDArray[np.bool_] = within & (cells.section_area(0.0, self.options.section_thickness) > 0)
+        return visible
+
+    def classes(self, cells: Cells) -> NDArray[np.uint8]:
+        """Membrane class of each cell (0 for cells that are not tumour)."""
+        found = membrane_class(cells.score, self.thresholds)
+        return np.where(cells.kind == Kind.TUMOUR, found, 0).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Training a stainer: the loop, schedules, checkpoints, exact resume."""

@@ -1,0 +1,113 @@
+"""The pairs of a training as batches, by epoch, and those that sample pictures show."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from restain.core.errors import RestainError
+from restain.data import (
+    Augmentation,
+    EpochBatchSampler,
+    PairBatch,
+    PairDataset,
+    PairFolder,
+    PairSample,
+    collate,
+    make_dataloader,
+)
+
+SAMPLES = 4
+"""Pairs in a sample picture."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How pairs become batches.
+
+    Attributes:
+        batch_size: pairs in a batch, on each device.
+        augmentation: resize, random crop, flips, turns.
+        split: the split to train on.
+        workers: processes that read images; 0 reads in the training process.
+        cache_gib: GiB of decoded images that may be kept in memory.
+    """
+
+    batch_size: int = 1
+    augmentation: Augmentation = Augmentation(horizontal_flip=True)
+    split: str = "train"
+    workers: int = 0
+    cache_gib: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        if self.batch_size < 1 or self.workers < 0 or self.cache_gib < 0:
+            raise RestainError("batches: batch_size is at least 1; workers and cache_gib are at least 0.")
+
+
+class Batches:
+    """What a training iterates over.
+
+    Args:
+        folder: the dataset.
+        options: how pairs become batches.
+        seed: of order and augmentation.
+        needs: what the method asks of the data.
+
+    Raises:
+        RestainError: the dataset lacks something that is needed.
+    """
+
+    def __init__(self, folder: PairFolder, options: BatchOptions, seed: int, needs: Collection[str]) -> None:
+        self._folder, self._options, self._seed = folder, options, seed
+        cache = int(options.cache_gib * 2**30)
+        self._dataset = PairDataset(
+            folder, options.split, options.augmentation, seed=seed, needs=needs, cache_bytes=cache
+        )
+        self.share(0, 1)
+
+    def share(self, rank: int, world_size: int) -> None:
+        """Take every ``world_size``-th pair from ``rank`` on (training on several devices)."""
+        self._sampler = EpochBatchSampler(
+            len(self._dataset), self._options.batch_size, self._seed, rank=rank, world_size=world_size
+        )
+        self._loader = make_dataloader(
+            self._dataset, self._sampler, workers=self._options.workers, pin_memory=torch.cuda.is_available()
+        )
+
+    def __len__(self) -> int:
+        """Batches in an epoch, for this process."""
+        return self._sampler.batches_per_epoch
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[PairBatch]:
+        """The batches of an epoch (counted from 1), from batch ``start`` on."""
+        if start < len(self):
+            self._sampler.set_epoch(number, start)
+            yield from self._loader
+
+    def mpp(self, mpp: float | None) -> float | None:
+        """The um/px that the network sees where the images have ``mpp``."""
+        resize = self._options.augmentation.resize
+        if mpp is None or resize is None:
+            return mpp
+        height, width = self._dataset.records[0].read_side("he").shape[:2]
+        return self._options.augmentation.mpp(mpp, (width, height))
+
+    def samples(self) -> PairBatch:
+        """The pairs of sample pictures: the first of split ``val``, else of the training split, unaugmented."""
+        split = "val" if self._folder.split("val") else self._options.split
+        records = self._folder.split(split)
+        chosen = [records[i * len(records) // min(SAMPLES, len(records))] for i in range(min(SAMPLES, len(records)))]
+        whole = self._options.augmentation.without_chance()
+        pairs = [whole(record.read(), np.random.default_rng(0)) for record in chosen]
+        side = min(min(image.shape[:2]) for pair in pairs for image in pair)
+        side = min(side, self._options.augmentation.crop or side)  # what the network was made for fits into memory
+        return collate(
+            [
+                PairSample(record.name, he[:side, :side], ihc[:side, :side], -1)
+                for record, (he, ihc) in zip(chosen, pairs, strict=True)
+            ]
+        )

@@ -1,0 +1,36 @@
+"""The CSV of losses: one row every few steps, cut back to the checkpoint when a run resumes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from restain.core.files import read_csv, write_csv
+
+
+class LossLog:
+    """Rows ``epoch, step, lr, <loss>...`` appended to a file.
+
+    Args:
+        path: the CSV.
+        step: the last step of the checkpoint that the run goes on from; later rows are dropped.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        if path.exists():
+            rows = [row for row in read_csv(path, ["step"]) if (row["step"] or "").isdigit() and int(row["step"]) <= step]
+            if rows:
+                write_csv(path, list(rows[0]), rows)
+            else:
+                path.unlink()
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row; the first one makes the header."""
+        new = not self._path.exists()
+        with self._path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})

@@ -1,0 +1,281 @@
+"""The training loop: the same for every stainer, exact after any interruption.
+
+Everything random in step k follows from the seed and k alone (order and augmentation in ``restain.data``, dropout here),
+so a run that was killed and started again ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from restain.core.errors import ItemError
+from restain.core.progress import console, progress_bar
+from restain.core.runs import RunFolder
+from restain.data import PairBatch
+from restain.stainers.base import Stainer
+from restain.training.batches import Batches
+from restain.training.checkpoint import load_state, optimizer_state, save_state
+from restain.training.log import LossLog
+from restain.training.options import TrainingOptions
+from restain.training.samples import save_samples
+
+LAST = "last.safetensors"
+"""The checkpoint that a run resumes from: everything."""
+FINAL = "final.safetensors"
+"""The weights that stain, once the training is done."""
+
+
+class FabricStep:
+    """One step's mechanics under Fabric's precision and strategy (the contract is ``restain.stainers.base.Step``)."""
+
+    def __init__(self, fabric: Fabric, optimizers: dict[str, Any]) -> None:
+        self._fabric, self._optimizers = fabric, optimizers
+        self.epoch, self.progress = 1, 0.0
+
+    def update(self, name: str, loss: Tensor) -> None:
+        """Zero, backward, step of optimizer ``name``."""
+        self._optimizers[name].zero_grad()
+        self._fabric.backward(loss)
+        self._optimizers[name].step()
+
+    @contextmanager
+    def frozen(self, *networks: nn.Module) -> Iterator[None]:
+        """Gradients pass through ``networks`` but are not collected in them."""
+        parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+
+
+@dataclass
+class Position:
+    """Where a training stands.
+
+    Attributes:
+        epoch: the current one, counted from 1.
+        batch: batches of it that are done.
+        step: all steps that are done.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+
+
+class Trainer:
+    """Trains one stainer into one run folder.
+
+    Args:
+        stainer: freshly built; its weights are replaced when the run resumes.
+        batches: the pairs, by epoch.
+        options: length, precision, devices, intervals.
+        run: where everything goes.
+    """
+
+    def __init__(self, stainer: Stainer, batches: Batches, options: TrainingOptions, run: RunFolder) -> None:
+        self.stainer, self.batches, self.options, self.run = stainer, batches, options, run
+        self.fabric = Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.nodes,
+            strategy=options.strategy,
+            precision=options.precision.value,
+        )
+        self.position = Position()
+        self.average: AveragedModel | None = None
+        self._stop = False
+
+    def train(self) -> None:
+        """Train to the end, from the last checkpoint where there is one.
+
+        Raises:
+            ItemError: a loss is not finite (the last good checkpoint stays), or a file cannot be written.
+            KeyboardInterrupt: asked to stop; a checkpoint was written first.
+        """
+        self.fabric.launch()
+        self.batches.share(self.fabric.global_rank, self.fabric.world_size)
+        self._prepare()
+        schedule = self.options.schedule
+        steps = len(self.batches)
+        log = LossLog(self.run.metrics, self.position.step) if self.fabric.is_global_zero else None
+        with (
+            self._stop_on_signal(),
+            progress_bar("train", schedule.epochs * steps, self.position.step) as bar,
+        ):
+            while self.position.epoch <= schedule.epochs:
+                self._set_rates(schedule.multiplier(self.position.epoch))
+                for batch in self.batches.epoch(self.position.epoch, self.position.batch):
+                    losses = self._step(batch.to(self.fabric.device))
+                    bar.advance()
+                    if self.position.step % self.options.log_every == 0:
+                        bar.note(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+                        if log is not None:
+                            rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
+                            log.write(
+                                {"epoch": self.position.epoch, "step": self.position.step, "lr": rate, **losses}
+                            )
+                    if self._stop or (
+                        self.position.step % self.options.checkpoint_every == 0 and self.position.batch < steps
+                    ):
+                        self._save()
+                    if self._stop:
+                        raise KeyboardInterrupt
+                self._end_epoch()
+        self._finish()
+
+    def _prepare(self) -> None:
+        """Resume, then hand networks and optimizers to Fabric."""
+        self.base_rates: dict[str, list[float]] = {}
+        optimizers = self.stainer.optimizers()
+        for name, optimizer in optimizers.items():
+            self.base_rates[name] = [group["lr"] for group in optimizer.param_groups]
+        if self.options.ema is not None:
+            self.average = AveragedModel(self.stainer, multi_avg_fn=get_ema_multi_avg_fn(self.options.ema))
+        checkpoint = self.run.checkpoints / LAST
+        if checkpoint.exists():
+            state = load_state(checkpoint)
+            self.stainer.load_state_dict(state["weights"])
+            self.stainer.load_extra_state(state["extra"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            for name, optimizer in optimizers.items():
+                optimizer.load_state_dict(optimizer_state(state["optimizers"][name]))
+            self.position = Position(**state["position"])
+            if self.fabric.is_global_zero:
+                console.print(f"Resuming {self.run.path} at epoch {self.position.epoch}, step {self.position.step}.")
+        if self.average is not None:
+            self.average.to(self.fabric.device)
+        for name, network in list(self.stainer.named_children()):
+            setattr(self.stainer, name, self.fabric.setup_module(network))
+        self.optimizers = {name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
+        self.step = FabricStep(self.fabric, self.optimizers)
+        self.stainer.train()
+
+    def _step(self, batch: PairBatch) -> dict[str, float]:
+        """One training step; the losses as numbers."""
+        place, schedule = self.position, self.options.schedule
+        self.step.epoch = place.epoch
+        self.step.progress = place.step / (schedule.epochs * len(self.batches))
+        # Dropout of this step depends on the seed, the step and the process alone: resuming needs no generator state.
+        torch.manual_seed(hash((self.options.seed, place.step, self.fabric.global_rank)) % 2**63)
+        losses = self.stainer.training_step(batch, self.step)
+        values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+        place.batch += 1
+        place.step += 1
+        named = dict(zip(losses, values, strict=True))
+        bad = [name for name, value in named.items() if not torch.isfinite(torch.tensor(value))]
+        if bad:
+            raise ItemError(
+                f"{self.run.path}: loss {', '.join(bad)} is not finite at step {place.step} (epoch {place.epoch}). The "
+                "last good checkpoint was kept. Lower the learning rate or use --training.precision full in a new "
+                "--out; the same command goes on from the checkpoint."
+            )
+        if self.average is not None:
+            self.average.update_parameters(self.stainer)
+        return named
+
+    def _end_epoch(self) -> None:
+        """Move to the next epoch, write the checkpoint and the sample pictures."""
+        done = self.position.epoch
+        self.position.epoch, self.position.batch = done + 1, 0
+        self._save()
+        every = self.options.sample_every
+        last = done == self.options.schedule.epochs
+        if self.fabric.is_global_zero and every and (done % every == 0 or last):
+            save_samples(self._staining(), self.batches.samples(), self.run.samples / f"epoch_{done:04d}.jpg")
+        if self.options.keep_every and done % self.options.keep_every == 0:
+            self._save_weights(f"epoch_{done:04d}.safetensors")
+
+    def _staining(self) -> Stainer:
+        """The stainer whose weights stain: the average where one is kept."""
+        staining: Stainer = self.average.module if self.average is not None else self.stainer  # type: ignore[assignment]
+        return staining
+
+    def _save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "position": vars(self.position),
+            "weights": self.stainer.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "extra": self.stainer.extra_state(),
+        }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        save_state(self.run.checkpoints / LAST, state)
+
+    def _save_weights(self, name: str) -> None:
+        if self.fabric.is_global_zero:
+            save_state(self.run.checkpoints / name, {"weights": self._staining().state_dict()})
+
+    def _finish(self) -> None:
+        self._save_weights(FINAL)
+        if self.fabric.is_global_zero:
+            self.run.set_status(status="done", epochs=self.options.schedule.epochs, steps=self.position.step)
+
+    def _set_rates(self, multiplier: float) -> None:
+        for name, optimizer in self.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+                group["lr"] = rate * multiplier
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the training after the step at hand; a second one ends it at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def weights_file(run: RunFolder, checkpoint: str | None = None) -> Path:
+    """The file of a run's weights: ``checkpoint`` in its ``checkpoints``; None for the final ones, else the last.
+
+    Raises:
+        ItemError: there is none.
+    """
+    names = [checkpoint] if checkpoint else [FINAL, LAST]
+    found = next((run.checkpoints / name for name in names if (run.checkpoints / name).is_file()), None)
+    if found is None:
+        raise ItemError(f"{run.path}: no weights ({' or '.join(names)} in checkpoints). Train it first.")
+    return found
+
+
+def load_weights(run: RunFolder, stainer: Stainer, checkpoint: str | None = None) -> Stainer:
+    """Give ``stainer``, built from the run's config, the weights of ``run`` and put it in eval mode.
+
+    Raises:
+        ItemError: there is no checkpoint, or it does not fit.
+    """
+    file = weights_file(run, checkpoint)
+    state = load_state(file)
+    weights = state["weights"]
+    if "average" in state:
+        weights = {key.removeprefix("module."): value for key, value in state["average"].items() if key != "n_averaged"}
+    try:
+        stainer.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ItemError(f"{file}: does not fit the run's config.yaml ({error}).") from error
+    return stainer.eval()

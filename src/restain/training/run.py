@@ -1,0 +1,107 @@
+"""From settings to a trained run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restain.core.errors import RestainError
+from restain.core.items import lock
+from restain.core.progress import console
+from restain.core.runs import RunFolder
+from restain.data import dataset_fingerprint, read_dataset
+from restain.stainers.base import build
+from restain.training.batches import Batches, BatchOptions
+from restain.training.loop import Trainer
+from restain.training.options import TrainingOptions
+
+FREE = (
+    "config.data",
+    "config.batches.workers",
+    "config.batches.cache_gib",
+    "config.training.accelerator",
+    "config.training.log_every",
+    "config.training.checkpoint_every",
+    "config.training.sample_every",
+    "config.training.keep_every",
+)
+"""Settings that may differ when a run resumes: they change no weight (the data are known by their fingerprint)."""
+
+
+def train(
+    method: str,
+    config: Any,
+    data: Path,
+    out: Path,
+    batches: BatchOptions,
+    training: TrainingOptions,
+    mpp: float | None = None,
+) -> RunFolder:
+    """Train a stainer into a run folder, or resume the run that is there.
+
+    Args:
+        method: its registered name.
+        config: its Config; None for the published settings.
+        data: a patch-pair dataset.
+        out: the run folder.
+        batches: how pairs become batches.
+        training: length, precision, devices, intervals.
+        mpp: um/px of the dataset's images where it does not say it.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        RestainError: unknown method, a dataset that lacks what the method needs, a run of other settings in ``out``.
+        ItemError: a loss that is not finite, or a file that cannot be written.
+        KeyboardInterrupt: asked to stop; a checkpoint was written.
+    """
+    folder = read_dataset(data)
+    if mpp is not None and folder.mpp is not None and abs(mpp / folder.mpp - 1) > 1e-3:
+        raise RestainError(f"{data}: says {folder.mpp:g} um/px, --mpp says {mpp:g}. Leave --mpp out, or mend the dataset.")
+    torch.manual_seed(training.seed)
+    stainer = build(method, config)
+    feed = Batches(folder, batches, training.seed, stainer.needs)
+    resolution = feed.mpp(mpp if mpp is not None else folder.mpp)
+    if resolution is None:
+        console.print("The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.")
+    info = {
+        "task": "stain",
+        "method": method,
+        "mpp": resolution,
+        "levels": list(folder.levels),
+        "data": dataset_fingerprint(folder),
+        "seed": training.seed,
+    }
+    settings = {
+        "method": method,
+        "data": str(data.resolve()),
+        "mpp": mpp,
+        "stainer": plain(stainer.config),
+        "batches": plain(batches),
+        "training": plain(training),
+    }
+    run = RunFolder(out)
+    with lock(out / ".lock"):
+        if run.start(info, settings, free=FREE) and run.info.get("status") == "done":
+            console.print(f"{out}: is trained already.")
+            return run
+        Trainer(stainer, feed, training, run).train()
+    return run
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums and paths as what YAML holds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(item) for key, item in asdict(value).items()}
+    if isinstance(value, Enum):
+        return value.name  # what the command line and YAML take
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

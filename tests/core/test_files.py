@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from restain.core.errors import ItemError
+from restain.core.files import atomic_path, read_csv, read_json, write_csv, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "result.txt"
+    write_text(target, "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "old"
+    assert os.listdir(target.parent) == ["result.txt"]
+
+
+def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ItemError, match=r"result\.txt: could not be written \(No space left"), atomic_path(
+        tmp_path / "result.txt"
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_really_full_device_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ItemError, match="could not be written"), atomic_path(tmp_path / "x"), open("/dev/full", "w") as f:
+        f.write("x" * 10000)
+        f.flush()
+
+
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_json_and_csv_round_trip(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"µ": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"µ": [1, None]}
+    write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": 1, "y": None}, {"x": "a,b", "y": 2}])
+    assert read_csv(tmp_path / "a.csv", ["x"]) == [{"x": "1", "y": ""}, {"x": "a,b", "y": "2"}]
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    with pytest.raises(ItemError, match="no column z; it has x, y"):
+        read_csv(tmp_path / "a.csv", ["z"])
+    (tmp_path / "bad.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ItemError, match=r"bad\.json"):
+        read_json(tmp_path / "bad.json")
