@@ -20,8 +20,11 @@ class Parser(ArgumentParser):
     """jsonargparse's parser, which takes and shows ``--two-words`` for ``two_words`` and bare flags for booleans."""
 
     def format_help(self) -> str:
-        """The help, with hyphens in option names."""
-        return re.sub(r"(?<![\w/.])--[\w.]+", lambda option: option.group().replace("_", "-"), super().format_help())
+        """The help, with hyphens in option names and types by their names."""
+        text = re.sub(r"(?<![\w/.])--[\w.]+", lambda option: option.group().replace("_", "-"), super().format_help())
+        text = re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", r"\1", text)
+        title = (self.description or "").split("\n\n")[0]
+        return text.replace(f"\n{title}:\n", "\narguments:\n") if title else text
 
     def normalised(self, argv: Sequence[str]) -> list[str]:
         """``argv`` with underscores in option names, and with the ``true`` that a bare boolean option means."""

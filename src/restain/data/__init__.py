@@ -2,32 +2,48 @@
 
 from restain.data.augment import Augmentation
 from restain.data.batch import PairBatch, PairSample, collate, from_network, to_network
+from restain.data.build import BuildResult, PairsConfig, build_pairs
+from restain.data.check import DatasetReport, check_dataset
+from restain.data.cohort_table import CohortRow, read_cohort
 from restain.data.dataset import NEEDS, PairDataset, require
 from restain.data.levels import levels_from_names, sorted_levels
 from restain.data.loader import PairLoader, make_dataloader
 from restain.data.reading import read_dataset
 from restain.data.records import LoneImage, PairFolder, PairRecord, Problem, dataset_fingerprint
 from restain.data.sampler import EpochBatchSampler
+from restain.data.split import SplitResult, split_groups, split_records
+from restain.data.stats import dataset_stats
 
 __all__ = [
-    "NEEDS",
     "Augmentation",
+    "BuildResult",
+    "CohortRow",
+    "DatasetReport",
     "EpochBatchSampler",
     "LoneImage",
+    "NEEDS",
     "PairBatch",
     "PairDataset",
     "PairFolder",
     "PairLoader",
     "PairRecord",
     "PairSample",
+    "PairsConfig",
     "Problem",
+    "SplitResult",
+    "build_pairs",
+    "check_dataset",
     "collate",
     "dataset_fingerprint",
+    "dataset_stats",
     "from_network",
     "levels_from_names",
     "make_dataloader",
+    "read_cohort",
     "read_dataset",
     "require",
     "sorted_levels",
+    "split_groups",
+    "split_records",
     "to_network",
 ]

@@ -90,16 +90,16 @@ def _bad_images(scanned: list[ScannedPair]) -> Iterator[Problem]:
             yield Problem("error", "unreadable", str(path), reason)
         if pair.he is None or pair.ihc is None:
             continue
-        if pair.he.size != pair.ihc.size:
+        width, height = pair.he.size[0] + pair.ihc.size[0], pair.he.size[1]
+        if isinstance(pair.record, PairRecord) and pair.record.side_by_side and width != 2 * height:
+            message = f"{pair.he.path}: {_px((width, height))} is not twice as wide as high, so it is not two images."
+            yield Problem("error", "not-side-by-side", str(pair.he.path), message)
+        elif pair.he.size != pair.ihc.size:
             message = (
                 f"{pair.he.path}: {_px(pair.he.size)}, but its partner {pair.ihc.path} has {_px(pair.ihc.size)}. "
                 "Cut both from registered slides again, or remove the pair."
             )
             yield Problem("error", "different-sizes", str(pair.he.path), message)
-        elif isinstance(pair.record, PairRecord) and pair.record.side_by_side and pair.he.size[0] != pair.he.size[1]:
-            width, height = pair.he.size
-            message = f"{pair.he.path}: {_px((2 * width, height))} is not twice as wide as high, as two images side by side are."
-            yield Problem("error", "not-side-by-side", str(pair.he.path), message)
         elif pair.he.digest == pair.ihc.digest:
             message = f"{pair.he.path}: H&E and IHC are the same picture."
             yield Problem("warning", "same-picture", str(pair.he.path), message)

@@ -10,7 +10,7 @@ from restain.core.errors import RestainError
 from restain.core.files import read_csv, write_csv
 
 COLUMNS = ("name", "patient", "slide", "level", "split", "x", "y", "mpp", "tissue", "kept", "reason")
-"""What ``build_pairs`` writes; x, y: level-0 px of the top left corner, mpp: of the patch, um/px, tissue: share 0 to 1."""
+"""What ``build_pairs`` writes; x, y: top left corner in level-0 px, mpp: of the patch, um/px, tissue: share, 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class PairRecord:
 
         Raises:
             UnreadableImageError: one of them cannot be read.
-            ItemError: their sizes differ, or a side-by-side image cannot be halved.
+            ItemError: their sizes differ, or a side-by-side image is not twice as wide as high.
         """
         if self.side_by_side:
             he, ihc = halves(self.he, read_image(self.he))
@@ -157,11 +157,11 @@ def halves(path: Path, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDA
     """The left and the right half [H, W / 2, 3] of a side-by-side image [H, W, 3].
 
     Raises:
-        ItemError: the width is odd.
+        ItemError: it is not twice as wide as high.
     """
-    width = image.shape[1]
-    if width % 2:
-        raise ItemError(f"{path}: {_size(image)} px cannot be two images side by side, the width is odd.")
+    height, width = image.shape[:2]
+    if width != 2 * height:
+        raise ItemError(f"{path}: {_size(image)} px is not twice as wide as high, so it is not two images.")
     return image[:, : width // 2], image[:, width // 2 :]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
 from restain.core.progress import track
-from restain.data.records import LoneImage, PairFolder, PairRecord, halves
+from restain.data.records import LoneImage, PairFolder, PairRecord
 from restain.data.workers import cpu_threads
 from restain.slides import read_image
 
@@ -64,16 +64,19 @@ def scan(folder: PairFolder, description: str) -> list[ScannedPair]:
 def _scan_one(record: PairRecord | LoneImage) -> ScannedPair:
     if isinstance(record, LoneImage):
         facts, reasons = _facts(record.path)
-        sides = (facts, None) if record.side == "he" else (None, facts)
-        return ScannedPair(record, *sides, unreadable=reasons)
+        return ScannedPair(
+            record,
+            he=facts if record.side == "he" else None,
+            ihc=facts if record.side == "ihc" else None,
+            unreadable=reasons,
+        )
     if record.side_by_side:
         try:
-            images = halves(record.he, read_image(record.he))
+            image = read_image(record.he)
         except ItemError as error:
             return ScannedPair(record, None, None, ((record.he, str(error)),))
-        return ScannedPair(
-            record, *(_measure(record.he, np.ascontiguousarray(image)) for image in images), unreadable=()
-        )
+        middle = image.shape[1] // 2
+        return ScannedPair(record, _measure(record.he, image[:, :middle]), _measure(record.he, image[:, middle:]), ())
     (he, he_reasons), (ihc, ihc_reasons) = _facts(record.he), _facts(record.ihc)
     return ScannedPair(record, he, ihc, he_reasons + ihc_reasons)
 
@@ -87,8 +90,9 @@ def _facts(path: Path) -> tuple[ImageFacts | None, tuple[tuple[Path, str], ...]]
 
 def _measure(path: Path, image: NDArray[np.uint8]) -> ImageFacts:
     height, width = image.shape[:2]
+    image = np.ascontiguousarray(image)
     mean, std = (np.asarray(values, np.float64).ravel() for values in cv2.meanStdDev(image))
-    digest = hashlib.sha1(np.ascontiguousarray(image), usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(f"{width}x{height}".encode() + image.tobytes(), usedforsecurity=False).hexdigest()
     return ImageFacts(path, (width, height), _three(mean), _three(std), digest)
 
 

@@ -19,8 +19,8 @@ def dataset_stats(root: str | Path) -> dict[str, Any]:
 
     Keys: ``root``, ``layout``, ``fingerprint``, ``pairs``, ``dropped``, ``lone`` (images without a partner), ``mpp``,
     ``levels``, ``splits`` (by split: pairs, by level, number of slides and patients), ``slides`` and ``patients``
-    (pairs by name), ``sizes`` (images by ``WxH``), ``he`` and ``ihc`` (images, mean and standard deviation of R, G, B on
-    0 to 255 over all pixels, smallest and largest image mean), ``ihc_by_level`` and ``he_by_level`` (mean R, G, B by
+    (pairs by name), ``sizes`` (images by ``WxH``), ``he`` and ``ihc`` (images, mean and standard deviation of R, G, B,
+    0 to 255, over all pixels, smallest and largest image mean), ``ihc_by_level`` and ``he_by_level`` (mean R, G, B by
     level), ``bytes`` on disk, ``unreadable`` (file and reason).
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import RestainError
-from restain.data.layouts import image_files
+from restain.data.layouts import detect_layout, image_files
 from restain.data.levels import levels_from_names
 from restain.data.pairs_csv import PairsTable, read_pairs_csv
 from restain.data.reading import read_dataset
@@ -49,10 +49,12 @@ class RealFolder:
     Attributes:
         images: by name, sorted.
         ambiguous: names that several files carry, with the reason why none is used.
+        dropped: names that ``pairs.csv`` marks as not kept.
     """
 
     images: Mapping[str, RealImage]
     ambiguous: Mapping[str, str] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def real_folder(real: Path, he: Path | None = None, split: str = "test", pairs: 
     Args:
         real: a folder of images (``IHC/test``), a results folder with ``*_real_B`` files, or a patch-pair dataset in
             any layout that ``restain.data`` reads (then the images of ``split``, with their H&E).
-        he: folder of H&E images under the same names, for the pictures only.
+        he: folder of H&E images under the same names, for the pictures only; None looks for the dataset that ``real``
+            lies in.
         split: which split of a dataset.
         pairs: a ``pairs.csv`` with levels and patients; None looks for one in ``real`` and in the two folders above it.
             Pairs that it marks as not kept are left out.
@@ -79,17 +82,20 @@ def real_folder(real: Path, he: Path | None = None, split: str = "test", pairs: 
     """
     if not real.is_dir():
         raise RestainError(f"{real}: no such folder. --real wants the folder of real images.")
-    he_files = named_files(he, SOURCE).files if he else {}
     found = find_images(real, REAL)
+    he = he or (_he_beside(real) if found else None)
+    he_files = named_files(he, SOURCE).files if he else {}
     if found:
         listed = _named(found, REAL)
         images = {name: RealImage(name, path, partial(read_image, path)) for name, path in listed.files.items()}
         ambiguous = listed.ambiguous
-        table = _pairs_table(real, pairs)
+        split = real.name
     else:
-        images, ambiguous, table = _dataset_images(real, split), {}, read_pairs_csv(pairs) if pairs else None
-    images = _with_table(images, table, real.name)
-    return RealFolder({name: _with_he(images[name], he_files.get(name)) for name in sorted(images)}, ambiguous)
+        images, ambiguous = _dataset_images(real, split), {}
+    table = _pairs_table(real, pairs)
+    images = _with_table(images, table, split)
+    dropped = frozenset(row.name for row in table.rows if not row.kept) if table else frozenset()
+    return RealFolder({name: _with_he(images[name], he_files.get(name)) for name in sorted(images)}, ambiguous, dropped)
 
 
 def named_files(folder: Path, role: str) -> NamedFiles:
@@ -119,15 +125,20 @@ def find_images(folder: Path, role: str) -> list[Path]:
     return []
 
 
+def printable(text: str) -> str:
+    """``text`` with what UTF-8 cannot hold replaced: on Linux, file names are bytes of any kind."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _named(paths: list[Path], role: str) -> NamedFiles:
     """Files by stem; if some carry the suffix of ``role``, only these, and without it."""
     suffix = f"_{role}"
     marked = [path for path in paths if path.stem.endswith(suffix)]
     files: dict[str, list[Path]] = {}
     for path in marked or paths:
-        files.setdefault(path.stem.removesuffix(suffix), []).append(path)
+        files.setdefault(printable(path.stem.removesuffix(suffix)), []).append(path)
     ambiguous = {
-        name: f"{', '.join(str(path) for path in same)}: the same name but for the suffix. Remove all but one."
+        name: f"{', '.join(printable(str(path)) for path in same)}: one name but for the suffix. Remove all but one."
         for name, same in files.items()
         if len(same) > 1
     }
@@ -155,6 +166,19 @@ def _dataset_images(root: Path, split: str) -> dict[str, RealImage]:
         has = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none"
         raise RestainError(f"{root}: no IHC images in split {split!r}; it has {has}. Choose one with --split.")
     return images
+
+
+def _he_beside(real: Path) -> Path | None:
+    """The H&E folder of the dataset in which ``real`` is the folder of IHC images (``HE/test`` of ``IHC/test``)."""
+    for root in real.resolve().parents[:2]:
+        try:
+            _, splits = detect_layout(root)
+        except RestainError:
+            continue
+        for folders in splits.values():
+            if folders.ihc == real.resolve() and image_files(folders.he):
+                return folders.he
+    return None
 
 
 def _pairs_table(real: Path, pairs: Path | None) -> PairsTable | None:

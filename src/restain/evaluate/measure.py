@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
-from restain.evaluate.folders import RealImage
+from restain.evaluate.folders import RealImage, printable
 from restain.evaluate.reference import DabHistogram, dab_histogram
 from restain.metrics import ImagePair, PairMetric
+from restain.metrics.dab_map import dab_map
 from restain.slides import read_image
-from restain.stains import dab
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,17 +72,17 @@ def measure(job: Job, metrics: Mapping[str, PairMetric]) -> Measured:
         real = job.image.read()
         digest = hashlib.sha256(job.image.path.read_bytes()).hexdigest()
     except (ItemError, OSError) as error:
-        return Measured(job.image, {}, [Failure(job.image.name, None, str(error))])
+        return Measured(job.image, {}, [Failure(job.image.name, None, printable(str(error)))])
     values: dict[str, dict[str, float]] = {}
     failures: list[Failure] = []
-    real_dab = dab(real)
+    real_dab = dab_map(real)
     for method, path in job.fakes.items():
         try:
             pair = _pair(real, real_dab, path)
             values[method] = {name: metric(pair) for name, metric in metrics.items()}
         except (ItemError, OSError) as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
-            failures.append(Failure(job.image.name, method, reason))
+            failures.append(Failure(job.image.name, method, printable(reason)))
     return Measured(job.image, values, failures, digest, dab_histogram(real_dab))
 
 

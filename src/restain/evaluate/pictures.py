@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from restain.core.errors import ItemError
 from restain.evaluate.folders import RealImage
 from restain.metrics import Direction
+from restain.metrics.dab_map import dab_map
 from restain.slides import read_image
-from restain.stains import dab
 
 MAX_SIDE = 512
 
@@ -140,14 +140,14 @@ def _example(item: Candidate, role: str, methods: Sequence[str]) -> Example | No
         fakes = {method: read_image(item.fakes[method]) for method in methods}
     except (ItemError, OSError):
         return None
-    real_dab = dab(real)
+    real_dab = dab_map(real)
     return Example(
         image=item.image.name,
         level=item.image.level,
         role=role,
         real=small(real),
         fakes={method: small(fake) for method, fake in fakes.items()},
-        differences={method: small(dab(fake) - real_dab) for method, fake in fakes.items()},
+        differences={method: small(dab_map(fake) - real_dab) for method, fake in fakes.items()},
         he=_he(item.image),
         values={method: item.values[method] for method in methods},
     )

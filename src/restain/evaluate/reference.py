@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
-from restain.stains import dab
+from restain.metrics.dab_map import dab_map
 
 # Bins per HED unit. The constant lies on a bin edge, at most half a bin from the true median.
 RESOLUTION = 4096
@@ -66,14 +66,14 @@ def best_constant(images: Iterable[NDArray[np.uint8]]) -> BestConstant:
     Raises:
         ItemError: there are no images.
     """
-    return best_constant_of([dab_histogram(dab(image)) for image in images])
+    return best_constant_of([dab_histogram(dab_map(image)) for image in images])
 
 
 def best_constant_of(histograms: Sequence[DabHistogram]) -> BestConstant:
     """The best constant for images with these histograms.
 
     The mean over images of mean |DAB - c| is smallest where c is the median over all pixels, each image weighing the
-    same whatever its size. No image of a single colour, hence no stainer that ignores its input, has a smaller error.
+    same whatever its size. No image of a single colour does better by more than half a bin, 1.2e-4.
 
     Raises:
         ItemError: there are no histograms.

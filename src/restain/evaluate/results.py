@@ -10,12 +10,16 @@ from typing import Any
 
 from restain.core.files import write_csv, write_json
 from restain.evaluate.bootstrap import Estimate
+from restain.evaluate.folders import printable
 from restain.evaluate.measure import Failure
 from restain.evaluate.pictures import Pictures
 from restain.evaluate.protocol import Protocol
 from restain.metrics import METRICS
 
 REFERENCE = "best constant image"
+
+# Below this many resampled units, percentile intervals are clearly too narrow.
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,9 @@ class Summary:
             lines.append("The means are over the images that every method has; metrics.csv lists all.")
         if self.units < 2:
             lines.append(f"A single {self.resampled} allows no interval.")
-        elif self.resampled == "image":
+        elif self.units < FEW:
+            lines.append(f"With {self.units} {self.resampled}s, the intervals are no more than a rough guide.")
+        if self.units > 1 and self.resampled == "image":
             lines.append(
                 "Patients are unknown, so images were resampled as if independent: images of one patient resemble each "
                 "other, and the true intervals are wider. A pairs.csv with a patient column mends this."
@@ -161,11 +167,12 @@ class Summary:
                 "hash": self.protocol.hash,
                 "metrics": {name: _metric(name) for name in self.metrics},
             },
-            "real": str(self.real),
+            "real": printable(str(self.real)),
             "n": len(self.images),
             "levels": list(self.levels),
             "methods": {
-                method: {"fake": str(self.fakes[method]), **_table(table)} for method, table in self.tables.items()
+                method: {"fake": printable(str(self.fakes[method])), **_table(table)}
+                for method, table in self.tables.items()
             },
             "references": {REFERENCE: {"dab": self.constant_dab, **_table(self.reference)}},
             "interval": {

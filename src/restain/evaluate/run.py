@@ -17,7 +17,7 @@ from restain.core.items import fingerprint
 from restain.core.progress import progress_bar
 from restain.data.levels import sorted_levels
 from restain.evaluate.bootstrap import Estimate, estimate
-from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, named_files, real_folder
+from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, named_files, printable, real_folder
 from restain.evaluate.measure import Failure, Job, Measured, bounded_map, measure
 from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
 from restain.evaluate.protocol import Protocol, load_protocol
@@ -29,9 +29,9 @@ LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "pillow", "tifff
 
 
 def evaluate(
-    real: Path,
-    fake: Path | Mapping[str, Path],
-    out: Path | None = None,
+    real: str | Path,
+    fake: str | Path | Mapping[str, Path],
+    out: str | Path | None = None,
     protocol: str | Path = "bci",
     *,
     he: Path | None = None,
@@ -52,7 +52,8 @@ def evaluate(
             with several, every mean is over the images that all methods have.
         out: folder for ``metrics.csv`` and ``summary.json``; None writes nothing.
         protocol: name of a protocol, or a YAML file with one.
-        he: folder of the H&E images under the same names, for the pictures; a dataset has its own.
+        he: folder of the H&E images under the same names, for the pictures; None: those of the dataset that ``real`` is
+            or lies in, if any.
         split: the split to evaluate where ``real`` is a dataset.
         pairs: a ``pairs.csv`` with level and patient of each image; None looks in ``real`` and two folders above it.
         weights: folder of network weights, for metrics that need some.
@@ -64,7 +65,12 @@ def evaluate(
         ItemError: no image could be measured (for every method, if there are several).
     """
     rules = load_protocol(protocol)
-    fakes = {fake.resolve().name: fake} if isinstance(fake, Path) else dict(fake)
+    real = Path(real)
+    if isinstance(fake, str | Path):
+        fake = {printable(Path(fake).resolve().name): Path(fake)}
+    fakes = {method: Path(folder) for method, folder in fake.items()}
+    if not fakes:
+        raise RestainError("There is nothing to evaluate: give at least one folder of generated images.")
     reals = real_folder(real, he, split, pairs)
     found = {method: named_files(folder, FAKE) for method, folder in fakes.items()}
     unpaired = {method: _unpaired(reals, files) for method, files in found.items()}
@@ -78,21 +84,18 @@ def evaluate(
     common = [item for item in measured if len(item.values) == len(fakes)]
     if not common:
         raise ItemError(_nothing_measured(failures, len(fakes)))
-    level = [item.image.level for item in common]
     units, resampled = _units(common)
-    levels = sorted_levels(name for name in level if name is not None)
+    tables, reference, constant = _tables(common, list(fakes), units, rules)
     summary = Summary(
         protocol=rules,
         real=real,
         fakes=fakes,
         rows=_rows(measured, list(fakes)),
         images=[item.image.name for item in common],
-        levels=levels,
-        tables={
-            method: _table([item.values[method] for item in common], level, levels, units, rules) for method in fakes
-        },
-        constant_dab=(constant := best_constant_of([item.dab for item in common if item.dab])).dab,
-        reference=_table([{"dab_od_error": float(error)} for error in constant.errors], level, levels, units, rules),
+        levels=list(reference.levels),
+        tables=tables,
+        constant_dab=constant,
+        reference=reference,
         resampled=resampled,
         units=len(set(units)),
         failures=failures,
@@ -104,7 +107,7 @@ def evaluate(
         pictures=_pictures(common, jobs, rules, not_computed),
     )
     if out is not None:
-        summary.write(out)
+        summary.write(Path(out))
     return summary
 
 
@@ -115,8 +118,8 @@ def _partners(name: str, found: Mapping[str, NamedFiles]) -> dict[str, Path]:
 
 def _unpaired(reals: RealFolder, fakes: NamedFiles) -> Unpaired:
     """The names that only one of the two folders has; names that several files carry are reported elsewhere."""
-    known = {*reals.images, *reals.ambiguous}, {*fakes.files, *fakes.ambiguous}
-    return Unpaired(tuple(sorted(known[0] - known[1])), tuple(sorted(known[1] - known[0])))
+    real, fake = {*reals.images, *reals.ambiguous}, {*fakes.files, *fakes.ambiguous}
+    return Unpaired(tuple(sorted(real - fake)), tuple(sorted(fake - real - reals.dropped)))
 
 
 def _nothing_in_common(real: Path, fake: Path, unpaired: Unpaired) -> str:
@@ -189,12 +192,19 @@ def _rows(measured: Sequence[Measured], methods: Sequence[str]) -> list[Row]:
     ]
 
 
+def _tables(
+    common: Sequence[Measured], methods: Sequence[str], units: Sequence[str], rules: Protocol
+) -> tuple[dict[str, Table], Table, float]:
+    """The table of each method, that of the best constant image, and the DAB of the latter in HED units."""
+    level = [item.image.level for item in common]
+    tables = {method: _table([item.values[method] for item in common], level, units, rules) for method in methods}
+    constant = best_constant_of([item.dab for item in common if item.dab is not None])
+    reference = _table([{"dab_od_error": float(error)} for error in constant.errors], level, units, rules)
+    return tables, reference, constant.dab
+
+
 def _table(
-    values: Sequence[Mapping[str, float]],
-    level: Sequence[str | None],
-    levels: Sequence[str],
-    units: Sequence[str],
-    rules: Protocol,
+    values: Sequence[Mapping[str, float]], level: Sequence[str | None], units: Sequence[str], rules: Protocol
 ) -> Table:
     """Estimates of every metric, over all images and by level; ``values``, ``level`` and ``units`` are per image."""
 
@@ -205,6 +215,7 @@ def _table(
             for metric in values[0]
         }
 
+    levels = sorted_levels(name for name in level if name is not None)
     by_level = {name: estimates([index for index, own in enumerate(level) if own == name]) for name in levels}
     return Table(estimates(range(len(values))), by_level)
 

@@ -50,7 +50,7 @@ class Network:
 
     def __init__(self, stainer: Stainer, accelerator: str = "auto", precision: str = "32-true") -> None:
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
-        self.stainer = stainer.to(self._fabric.device).eval()
+        self.stainer = stainer.to(self._fabric.device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

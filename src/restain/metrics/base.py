@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
 from restain.core.registry import Registry
-from restain.stains import dab
+from restain.metrics.dab_map import dab_map
 
 
 class Direction(Enum):
@@ -78,13 +78,13 @@ class ImagePair:
 
     @cached_property
     def dab_real(self) -> NDArray[np.float32]:
-        """DAB of the real image, float32 [H, W], in the units of ``restain.stains.dab``."""
-        return dab(self.real)
+        """DAB of the real image, float32 [H, W] in HED units, see ``dab_map``."""
+        return dab_map(self.real)
 
     @cached_property
     def dab_fake(self) -> NDArray[np.float32]:
-        """DAB of the generated image, float32 [H, W], in the units of ``restain.stains.dab``."""
-        return dab(self.fake)
+        """DAB of the generated image, float32 [H, W] in HED units, see ``dab_map``."""
+        return dab_map(self.fake)
 
 
 PairMetric = Callable[[ImagePair], float]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 
 from restain.evaluate import Summary
 from restain.metrics import METRICS
-from restain.report.pictures import Picture, chart
+from restain.report.pictures import DIVERGING, Picture, chart
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which colour-blind readers can tell apart."""
@@ -19,6 +21,8 @@ LINE = "#8a949c"
 
 # Single values are drawn up to this many in a box; beyond, the box says more than a cloud.
 POINTS = 60
+# Fewer values than this have no quartiles worth drawing.
+FEWEST = 5
 
 
 def heading(metric: str) -> str:
@@ -49,6 +53,7 @@ def distribution(summary: Summary, metric: str) -> Picture:
             mean = summary.reference.overall[metric].mean
             if mean is not None:
                 axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="best constant image, mean")
+        axes.set_xlim(-0.6, len(groups) - 0.4)
         axes.set_xticks(range(len(groups)), [name for name, _ in groups])
         axes.set_xlabel("level" if summary.levels else "")
         axes.set_ylabel(heading(metric))
@@ -82,13 +87,32 @@ def staining(summary: Summary) -> Picture:
             )
         end = top * 1.06 or 1.0
         axes.plot([0, end], [0, end], color=LINE, linewidth=1, zorder=0)
-        axes.set(xlim=(0, end), ylim=(0, end), aspect="equal", xlabel="real", ylabel="generated")
+        axes.set(
+            xlim=(0, end),
+            ylim=(0, end),
+            aspect="equal",
+            xlabel="mean DAB, real (HED)",
+            ylabel="mean DAB, generated (HED)",
+        )
         if len(summary.tables) > 1:
             canvas.legend(loc="outside right upper", frameon=False)
 
     names = ", ".join(summary.tables)
     alt = f"Mean DAB of each generated image against its real image for {names}; points on the diagonal match."
     return chart(draw, alt, width=4.6 if len(summary.tables) == 1 else 6.2, height=4.0)
+
+
+def difference_scale(limit: float) -> Picture:
+    """The colours of DAB difference maps whose colour is full at ``limit`` HED units."""
+
+    def draw(canvas: Canvas) -> None:
+        colours = ScalarMappable(Normalize(-limit or -1, limit or 1), DIVERGING)
+        bar = canvas.colorbar(colours, cax=canvas.add_subplot(), orientation="horizontal")
+        bar.set_label("DAB, generated minus real (HED)")
+        bar.outline.set_visible(False)
+
+    alt = f"Colour scale of DAB differences: purple at {-limit:.3f}, white at 0, brown at {limit:.3f} HED."
+    return chart(draw, alt, width=4.0, height=0.62)
 
 
 def _is(level: str) -> Callable[[str | None], bool]:
@@ -99,25 +123,26 @@ def _boxes(
     axes: Axes, boxes: Sequence[Sequence[float]], places: Sequence[float], width: float, colour: str, label: str
 ) -> None:
     """Boxes at ``places`` with their values beside the middle line where these are few."""
-    axes.boxplot(
-        [list(box) for box in boxes],
-        positions=list(places),
-        widths=width,
-        manage_ticks=False,
-        patch_artist=True,
-        showfliers=all(len(box) > POINTS for box in boxes),
-        boxprops={"facecolor": colour, "alpha": 0.22, "edgecolor": colour},
-        medianprops={"color": colour, "linewidth": 2},
-        whiskerprops={"color": colour},
-        capprops={"color": colour},
-        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour, "markerfacecolor": colour},
-    )
     axes.plot([], [], color=colour, linewidth=6, alpha=0.5, label=label)
     for box, place in zip(boxes, places, strict=True):
-        if 0 < len(box) <= POINTS:
+        if len(box) >= FEWEST:
+            axes.boxplot(
+                list(box),
+                positions=[place],
+                widths=width,
+                manage_ticks=False,
+                patch_artist=True,
+                showfliers=len(box) > POINTS,
+                boxprops={"facecolor": colour, "alpha": 0.22, "edgecolor": colour},
+                medianprops={"color": colour, "linewidth": 2},
+                whiskerprops={"color": colour},
+                capprops={"color": colour},
+                flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour, "markerfacecolor": colour},
+            )
+        if len(box) <= POINTS:
             # Spread evenly over the box's width, so that the same values always give the same picture.
-            spread = (np.arange(len(box)) * 0.618 % 1 - 0.5) * width * 0.6
-            axes.plot(place + spread, box, ".", color=colour, markersize=4, alpha=0.8)
+            spread = ((np.arange(len(box)) * 0.618 + 0.5) % 1 - 0.5) * width * 0.6
+            axes.plot(place + spread, box, ".", color=colour, markersize=4 if len(box) >= FEWEST else 7, alpha=0.8)
 
 
 def _legend(canvas: Canvas, axes: Axes, summary: Summary, metric: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from restain.evaluate import REFERENCE, Estimate, Example, Summary
 from restain.metrics import METRICS, Direction
-from restain.report.charts import distribution, heading, staining
+from restain.report.charts import FEWEST, difference_scale, distribution, heading, staining
 from restain.report.comparison import write_comparison
 from restain.report.html import write_report
 from restain.report.pictures import Picture, photo, signed_map
@@ -28,14 +28,17 @@ ARROWS = {Direction.HIGHER: " ↑", Direction.LOWER: " ↓", Direction.NEITHER: 
 ROLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 
 
-def write_evaluation_report(summary: Summary, out: Path) -> Path:
-    """Write ``report.html`` into folder ``out``, and ``comparison.png`` where there are pictures.
+def write_evaluation_report(summary: Summary, path: Path) -> None:
+    """Write the report of an evaluation, and beside it ``comparison.png`` where there are pictures.
 
-    Returns:
-        The report's path.
+    Args:
+        summary: the evaluation.
+        path: the HTML file, written atomically.
+
+    Raises:
+        ItemError: it could not be written.
     """
     protocol = summary.protocol
-    path = out / "report.html"
     write_report(
         path,
         f"Virtual against real: {', '.join(summary.tables)}",
@@ -43,8 +46,7 @@ def write_evaluation_report(summary: Summary, out: Path) -> Path:
         f"Protocol {protocol.name} v{protocol.version} ({protocol.hash}) · {_images(len(summary.images))}",
     )
     if summary.pictures.gallery:
-        write_comparison(summary, out / "comparison.png")
-    return path
+        write_comparison(summary, path.with_name("comparison.png"))
 
 
 def evaluation_sections(summary: Summary) -> list[Section]:
@@ -69,25 +71,30 @@ def _result(summary: Summary) -> list[Block]:
         [method, str(len(summary.images)), *_cells(table.overall, summary.metrics)]
         for method, table in summary.tables.items()
     ]
-    rows.append([REFERENCE, str(len(summary.images)), *_cells(summary.reference.overall, summary.metrics)])
+    if _has_reference(summary):
+        rows.append([REFERENCE, str(len(summary.images)), *_cells(summary.reference.overall, summary.metrics)])
     caption = f"Means over images with {confidence} intervals. ↑ higher is better, ↓ lower is better."
     blocks: list[Block] = [Table(["Method", "Images", *_headings(summary)], rows, caption)]
-    blocks += [Note(text) for text in _verdicts(summary)]
-    blocks += [Note(text) for text in summary.notes()]
+    if verdicts := _verdicts(summary):
+        blocks.append(Text(verdicts))
+    if notes := summary.notes():
+        blocks.append(Note("\n\n".join(notes)))
     if summary.exit_code:
         blocks.append(Note("Some images were left out; they are listed below.", warning=True))
     return blocks
 
 
-def _verdicts(summary: Summary) -> list[str]:
+def _verdicts(summary: Summary) -> str:
     """For each method, whether it passes the bar that a single colour sets."""
     lines = []
     for method in summary.tables:
         beats = summary.beats_constant(method)
         if beats is not None:
-            verdict = "has a smaller DAB error than" if beats else "does not have a smaller DAB error than"
-            lines.append(f"{method} {verdict} the best constant image: one colour everywhere, chosen on these images.")
-    return lines
+            verdict = "beats the best constant image" if beats else "does not beat the best constant image"
+            lines.append(f"{method} {verdict} on DAB error.")
+    if not lines:
+        return ""
+    return f"{' '.join(lines)} That image has one colour everywhere, the best one for these real images."
 
 
 def _by_level(summary: Summary) -> list[Block]:
@@ -103,7 +110,7 @@ def _by_level(summary: Summary) -> list[Block]:
             name = ["all" if level is None else level, *([method] if several else [])]
             rows.append([*name, str(first.n + first.infinite), *_cells(values, summary.metrics)])
         reference = summary.reference.overall if level is None else summary.reference.levels[level]
-        if several:
+        if several and _has_reference(summary):
             first = next(iter(reference.values()))
             rows.append(
                 [
@@ -119,8 +126,13 @@ def _by_level(summary: Summary) -> list[Block]:
 
 def _distributions(summary: Summary) -> list[Block]:
     judged = [name for name in summary.metrics if METRICS[name].info.direction is not Direction.NEITHER]
-    caption = "Boxes from the first to the third quartile, line at the median, whiskers to 1.5 times the box."
-    blocks: list[Block] = [Figure(distribution(summary, name), caption, width=760) for name in judged]
+    blocks: list[Block] = [
+        Text(
+            "Boxes reach from the first to the third quartile, with a line at the median and whiskers to 1.5 times the "
+            f"box; fewer than {FEWEST} images are shown as points alone."
+        )
+    ]
+    blocks += [Figure(distribution(summary, name), width=760) for name in judged]
     if {"dab_mean_real", "dab_mean_fake"} <= set(summary.metrics):
         text = "Mean DAB of each image, generated against real. Above the line: too much stain; below: too little."
         blocks.append(Figure(staining(summary), text, width=460 if len(summary.tables) == 1 else 600))
@@ -154,8 +166,9 @@ def _extremes(summary: Summary) -> list[Block]:
     blocks: list[Block] = [
         Text(
             f"Images are ordered by {title}. The last column is DAB of the generated minus DAB of the real image: "
-            f"brown where there is too much, purple where there is too little, full colour at {limit:.3f} HED units."
-        )
+            "brown where there is too much, purple where there is too little."
+        ),
+        Figure(difference_scale(limit), width=380),
     ]
     for method, examples in summary.pictures.extremes.items():
         he = any(example.he is not None for example in examples)
@@ -199,13 +212,13 @@ def _left_out(summary: Summary) -> list[Block]:
             for failure in summary.failures
         ]
         blocks.append(Listing(items, "Could not be measured:"))
+    missing = []
     for method, unpaired in summary.unpaired.items():
-        for names, what in (
-            (unpaired.without_fake, "real, without a generated image"),
-            (unpaired.without_real, "generated, without a real image"),
-        ):
+        for names, what in ((unpaired.without_fake, "real only"), (unpaired.without_real, "generated only")):
             if names:
-                blocks.append(Listing([(name, "") for name in names], f"{method}: {len(names)} {what}:"))
+                missing.append((f"{method}, {what} ({len(names)})", ", ".join(names)))
+    if missing:
+        blocks.append(Listing(missing, "Without a partner of the same name:"))
     return blocks
 
 
@@ -232,8 +245,14 @@ def _protocol(summary: Summary) -> list[Block]:
     return [Facts(facts)]
 
 
+def _has_reference(summary: Summary) -> bool:
+    """Whether the best constant image has a value for a metric of the protocol."""
+    return any(name in summary.reference.overall for name in summary.metrics)
+
+
 def _headings(summary: Summary) -> list[str]:
-    return [heading(name) + ARROWS[METRICS[name].info.direction] for name in summary.metrics]
+    infos = [METRICS[name].info for name in summary.metrics]
+    return [f"{info.title}{ARROWS[info.direction]}\n{info.unit}" for info in infos]
 
 
 def _cells(values: Mapping[str, Estimate], metrics: Sequence[str]) -> list[str]:

@@ -9,6 +9,10 @@ from typing import ClassVar
 from restain.report.pictures import Picture
 
 
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in text.split("\n\n") if part.strip()]
+
+
 @dataclass(frozen=True)
 class Text:
     """Running text.
@@ -23,7 +27,7 @@ class Text:
     @property
     def paragraphs(self) -> list[str]:
         """The paragraphs."""
-        return [part.strip() for part in self.text.split("\n\n") if part.strip()]
+        return _paragraphs(self.text)
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,18 @@ class Note:
     """A remark that must not be overlooked.
 
     Attributes:
-        text: the remark.
+        text: the remark; several paragraphs with an empty line between them.
         warning: whether something went wrong, rather than something to know.
     """
 
     kind: ClassVar[str] = "note"
     text: str
     warning: bool = False
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs."""
+        return _paragraphs(self.text)
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,9 @@ class Table:
     """A table.
 
     Attributes:
-        columns: headings.
-        rows: cells, as they are to be printed; the first ``labels`` of a row are its headings.
+        columns: headings; what follows a line break is set small (a unit).
+        rows: cells, as they are to be printed; the first ``labels`` of a row are its headings. In the others, what
+            follows a line break is set small (an interval).
         caption: what the table shows.
         labels: how many columns at the left are text; all others are numbers, aligned at the right.
         strong: indices of rows to stand out.

@@ -29,6 +29,9 @@ Compression = Literal["jpeg", "deflate"]
 _PARENTS_IN_MEMORY = 64
 """Unfinished tiles of coarser levels kept in memory (0.75 MiB each); older ones wait in a temporary file."""
 
+_CLASSIC_TIFF = 3_800_000_000
+"""Bytes of tiles that a classic TIFF (4 GiB, directories included) takes; more makes a BigTIFF."""
+
 _THREADS = max(1, min(4, os.cpu_count() or 1))
 
 
@@ -117,6 +120,8 @@ class PyramidWriter:
         channels = 1 if block.ndim == 2 else block.shape[2]
         if self._channels is None:
             self._channels = channels
+        if self._compression == "jpeg" and channels == 1:
+            raise ValueError(f"{self.path}: masks are written without loss; choose compression 'deflate'")
         if channels != self._channels or channels not in (1, 3) or block.dtype != np.uint8:
             raise ValueError(
                 f"{self.path}: expected {self._channels} channels of uint8, got {block.dtype} {block.shape}"
@@ -198,8 +203,6 @@ class PyramidWriter:
 
     @property
     def _jpeg(self) -> bool:
-        if self._compression == "jpeg" and self._channels == 1:
-            raise ValueError(f"{self.path}: masks are written without loss; choose compression 'deflate'")
         return self._channels == 3 and self._compression != "deflate"
 
     def _store(self) -> None:
@@ -228,7 +231,7 @@ class PyramidWriter:
         total = self._spooled + sum(int((lengths == 0).sum()) for lengths in self._lengths) * len(filled)
         with atomic_path(self.path) as temporary:
             self._spool.flush()
-            with tifffile.TiffWriter(temporary, bigtiff=total > 3.8e9) as tiff:
+            with tifffile.TiffWriter(temporary, bigtiff=total > _CLASSIC_TIFF) as tiff:
                 for level in range(len(self._sizes)):
                     self._write_level(tiff, level, filled)
             self._verify(temporary)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from restain.core.errors import MissingResolutionError, RestainError, UnreadableImageError
-from restain.slides.images import is_tiff
+from restain.core.errors import MissingResolutionError, RestainError
+from restain.slides.decoding import is_tiff
 from restain.slides.resolution import single
-from restain.slides.sources import ImageSource, Level, OpenSlideSource, Source, openslide_vendor
+from restain.slides.sources import ImageSource, OpenSlideSource, Source, openslide_vendor
 from restain.slides.tiff_source import TiffSource
 
 FINER = 1.01
@@ -72,8 +72,8 @@ class Slide:
         self._source = _open_source(self.path)
         self._process = os.getpid()
         self.reader = self._source.reader
-        self.offset = self._source.offset
         self._levels = self._source.levels
+        self._bounds = self._source.bounds
         self.mpp_xy: tuple[float, float] | None = (mpp, mpp) if mpp is not None else self._source.resolution
         self.mpp: float | None = mpp
         if mpp is None and self.mpp_xy is not None:
@@ -82,12 +82,21 @@ class Slide:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of level 0."""
-        return self._levels[0].width, self._levels[0].height
+        return self._bounds[2:]
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Where level 0 begins on the scanner's plane (``openslide.bounds-x``, ``-y``), in level-0 pixels."""
+        return self._bounds[:2]
 
     @property
     def levels(self) -> list[tuple[int, int]]:
         """(width, height) of every level, the finest first."""
-        return [(level.width, level.height) for level in self._levels]
+        whole = self._levels[0]
+        if self._bounds == (0, 0, whole.width, whole.height):
+            return [(level.width, level.height) for level in self._levels]
+        width, height = self.size
+        return [(int(width / level.downsample_x), int(height / level.downsample_y)) for level in self._levels]
 
     def require_mpp(self) -> float:
         """``mpp``.
@@ -125,6 +134,8 @@ class Slide:
             MissingResolutionError: ``mpp`` is given and the slide has none.
             UnreadableImageError: the file is damaged there.
         """
+        if mpp is not None and not mpp > 0:
+            raise ValueError(f"um/px must be positive, not {mpp}")
         factor = 1.0 if mpp is None else mpp / self.require_mpp()
         return self._read(x, y, width, height, factor, factor)
 
@@ -183,48 +194,42 @@ class Slide:
             if index == 0 or (level.downsample_x <= fx * FINER and level.downsample_y <= fy * FINER)
         )
         level = self._levels[number]
+        columns, rows = _inside(x, fx, width, self.size[0]), _inside(y, fy, height, self.size[1])
         # in the level's own pixels: left edge and step
-        x, sx = x / level.downsample_x, fx / level.downsample_x
-        y, sy = y / level.downsample_y, fy / level.downsample_y
-        columns, rows = _inside(x, sx, width, level.width), _inside(y, sy, height, level.height)
-        side = max(16, math.isqrt(_BLOCK))
+        x, sx = (x + self.offset[0]) / level.downsample_x, fx / level.downsample_x
+        y, sy = (y + self.offset[1]) / level.downsample_y, fy / level.downsample_y
+        side = math.isqrt(_BLOCK)
         across, down = max(1, int(side / sx)), max(1, int(side / sy))
         for top in range(rows.start, rows.stop, down):
             bottom = min(top + down, rows.stop)
             for left in range(columns.start, columns.stop, across):
                 right = min(left + across, columns.stop)
-                out[top:bottom, left:right] = self._resample(
-                    number, level, (x + left * sx, y + top * sy), (sx, sy), (right - left, bottom - top)
-                )
+                corner, size = (x + left * sx, y + top * sy), (right - left, bottom - top)
+                out[top:bottom, left:right] = self._resample(number, corner, (sx, sy), size)
         return out
 
     def _resample(
-        self,
-        number: int,
-        level: Level,
-        corner: tuple[float, float],
-        step: tuple[float, float],
-        size: tuple[int, int],
+        self, number: int, corner: tuple[float, float], step: tuple[float, float], size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """Output pixels of ``step`` stored pixels each from ``corner`` on; beyond the level its edge is repeated."""
+        level = self._levels[number]
         source = self._pixels()
-        first, count, before, after = [0, 0], [0, 0], [0, 0], [0, 0]
-        whole = True
+        first, last, before, after = [0, 0], [0, 0], [0, 0], [0, 0]
+        aligned = True
         for axis, extent in enumerate((level.width, level.height)):
             start, stop = corner[axis], corner[axis] + size[axis] * step[axis]
             exact = abs(step[axis] - 1) < 1e-9 and abs(start - round(start)) < 1e-6
-            whole &= exact
+            aligned &= exact
             margin = 0 if exact else math.ceil(_SUPPORT * max(1.0, step[axis])) + 1
-            low = (round(start) if exact else math.floor(start)) - margin
-            high = (round(stop) if exact else math.ceil(stop)) + margin
+            low = min(extent - 1, (round(start) if exact else math.floor(start)) - margin)
+            high = max(1, (round(stop) if exact else math.ceil(stop)) + margin)
             first[axis], before[axis] = max(0, low), max(0, -low)
-            count[axis], after[axis] = min(extent, high) - max(0, low), max(0, high - extent)
-        pixels = source.read(number, first[0], first[1], count[0], count[1])
-        if whole:
-            return pixels
+            last[axis], after[axis] = min(extent, high), max(0, high - extent)
+        pixels = source.read(number, first[0], first[1], last[0] - first[0], last[1] - first[1])
         if any(before) or any(after):
             pixels = np.pad(pixels, ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
-        # a hair beyond the pixels, from rounding, would be refused
+        if aligned and pixels.shape[:2] == (size[1], size[0]):
+            return pixels
         left, top = (max(0.0, corner[axis] - first[axis] + before[axis]) for axis in (0, 1))
         right = min(left + size[0] * step[0], pixels.shape[1])
         bottom = min(top + size[1] * step[1], pixels.shape[0])
@@ -248,6 +253,3 @@ def _open_source(path: Path) -> Source:
     if tiff:
         return TiffSource(path)
     return ImageSource(path)
-
-
-__all__ = ["Slide", "UnreadableImageError", "open_slide"]

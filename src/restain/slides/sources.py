@@ -11,8 +11,11 @@ import openslide
 from numpy.typing import NDArray
 
 from restain.core.errors import UnreadableImageError
-from restain.slides.images import load_image, unreadable
+from restain.slides.decoding import load_image, unreadable
 from restain.slides.resolution import Resolution, from_openslide
+
+_BLOCK = 256
+"""Side of the blocks in which levels of a broken factor are read."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,16 @@ class Source(Protocol):
 
     Attributes:
         reader: what reads it, in words.
-        levels: the pyramid, the finest first.
+        levels: the pyramid as it is stored, the finest first.
+        bounds: the part of level 0 that is the slide (x, y, width, height), in stored level-0 pixels; all of it but for
+            scanners that name the scanned area.
         resolution: um/px of level 0 along x and y; None where the file does not say.
-        offset: where level 0 begins in the scanner's own plane (``openslide.bounds-x``, ``-y``), in level-0 pixels.
     """
 
     reader: str
     levels: list[Level]
+    bounds: tuple[int, int, int, int]
     resolution: Resolution | None
-    offset: tuple[int, int]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Stored pixels, uint8 [height, width, 3]; the box (in that level's pixels) lies inside the level."""
@@ -79,27 +83,38 @@ class OpenSlideSource:
         properties = self._slide.properties
         self.reader = f"OpenSlide ({properties.get('openslide.vendor', 'unknown vendor')})"
         self.resolution = from_openslide(properties)
-        self._whole = levels_of([(int(w), int(h)) for w, h in self._slide.level_dimensions])
+        self.levels = levels_of([(int(w), int(h)) for w, h in self._slide.level_dimensions])
+        self._downsamples = [float(value) for value in self._slide.level_downsamples]
+        whole = (0, 0, *self._slide.dimensions)
         x, y, width, height = (
             int(properties.get(f"openslide.bounds-{name}", default))
-            for name, default in zip(("x", "y", "width", "height"), (0, 0, *self._slide.dimensions), strict=True)
+            for name, default in zip(("x", "y", "width", "height"), whole, strict=True)
         )
-        self.offset = (x, y)
-        if (x, y, width, height) == (0, 0, *self._slide.dimensions):
-            self.levels = self._whole
-        else:
-            self.levels = [
-                Level(int(width / e.downsample_x), int(height / e.downsample_y), e.downsample_x, e.downsample_y)
-                for e in self._whole
-                if width >= e.downsample_x and height >= e.downsample_y
-            ]
+        self.bounds = (x, y, width, height) if width > 0 and height > 0 else whole
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """See ``Source.read``. Areas that were never scanned are white."""
-        here = self.levels[level]
-        corner = (self.offset[0] + round(x * here.downsample_x), self.offset[1] + round(y * here.downsample_y))
+        """See ``Source.read``. Areas that were never scanned are white.
+
+        OpenSlide takes the corner in whole level-0 pixels. Where its factor is not whole (4.0002), that misses the
+        level's grid by a fraction and OpenSlide interpolates; reading on a fixed lattice of blocks keeps at least every
+        pixel the same in every region.
+        """
+        factor = self._downsamples[level]
+        if factor == round(factor):
+            return self._region(level, x, y, width, height)
+        out = np.empty((height, width, 3), np.uint8)
+        for top in range(y // _BLOCK * _BLOCK, y + height, _BLOCK):
+            for left in range(x // _BLOCK * _BLOCK, x + width, _BLOCK):
+                block = self._region(level, left, top, _BLOCK, _BLOCK)
+                y0, y1 = max(y, top), min(y + height, top + _BLOCK)
+                x0, x1 = max(x, left), min(x + width, left + _BLOCK)
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = block[y0 - top : y1 - top, x0 - left : x1 - left]
+        return out
+
+    def _region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        factor = self._downsamples[level]
         try:
-            region = self._slide.read_region(corner, level, (width, height))
+            region = self._slide.read_region((round(x * factor), round(y * factor)), level, (width, height))
         except openslide.OpenSlideError as error:
             raise unreadable(self._path, error) from error
         samples = np.asarray(region)
@@ -115,14 +130,14 @@ class OpenSlideSource:
 
 
 class ImageSource:
-    """A plain image (PNG, JPEG): decoded once, at the first look at its pixels, and kept until closed."""
+    """A plain image (PNG, JPEG): decoded once, when it is opened, and kept until it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._image = load_image(path)
         self.reader = "Pillow"
         self.levels = levels_of([self._image.size])
         self.resolution: Resolution | None = None
-        self.offset = (0, 0)
+        self.bounds = (0, 0, *self._image.size)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See ``Source.read``."""

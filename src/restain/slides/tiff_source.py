@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from restain.core.errors import UnreadableImageError
-from restain.slides.images import check_size, readable, to_rgb
+from restain.slides.decoding import check_size, readable, to_rgb
 from restain.slides.resolution import from_ome, from_tiff
 from restain.slides.sources import levels_of
 
@@ -48,6 +49,10 @@ class TiffSource:
 
     def _open(self) -> None:
         tiff = self._tiff
+        if not tiff.series or self._next_directory() >= self._path.stat().st_size:
+            raise UnreadableImageError(
+                f"{self._path}: truncated: its directory of pictures leads beyond its end. Copy or download it again."
+            )
         series = tiff.series[0]
         self._planes: list[list[_Plane]] = []
         sizes = []
@@ -65,7 +70,7 @@ class TiffSource:
         first = self._planes[0][0].keyframe
         kind = "OME-TIFF" if tiff.is_ome else "BigTIFF" if tiff.is_bigtiff else "TIFF"
         self.reader = f"tifffile ({kind})"
-        self.offset = (0, 0)
+        self.bounds = (0, 0, *sizes[0])
         self.resolution = from_ome(tiff.ome_metadata) if tiff.is_ome and tiff.ome_metadata else None
         if self.resolution is None:
             self.resolution = from_tiff(first, tiff.imagej_metadata if tiff.is_imagej else None)
@@ -81,6 +86,14 @@ class TiffSource:
                 segment = plane.keyframe.chunks
                 check_size(self._path, int(segment[-2] if len(segment) > 1 else 1), int(segment[-1]))
                 plane.keyframe.decode  # noqa: B018 - builds the decoder here, because that is not safe in threads
+
+    def _next_directory(self) -> int:
+        """Where the last directory that could be read says the next one is: 0 in a whole file."""
+        layout, stream = self._tiff.tiff, self._tiff.filehandle
+        stream.seek(self._tiff.pages[-1].offset)
+        (tags,) = struct.unpack(layout.tagnoformat, stream.read(layout.tagnosize))
+        stream.seek(tags * layout.tagsize, os.SEEK_CUR)
+        return int(struct.unpack(layout.offsetformat, stream.read(layout.offsetsize))[0])
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See ``Source.read``."""

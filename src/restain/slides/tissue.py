@@ -176,7 +176,7 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(np.percentile(small.reshape(-1, 3), 99, axis=0).round(), np.uint8)
     light = grey[plain]
     brightest = light > np.percentile(light, 97) - 6
-    return np.median(small[plain][brightest], axis=0).round().astype(np.uint8)
+    return np.asarray(np.median(small[plain][brightest], axis=0).round(), np.uint8)
 
 
 def _ink(absorbance: NDArray[np.float32]) -> NDArray[np.bool_]:

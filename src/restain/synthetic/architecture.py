@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.synthetic.ducts import DuctField, duct_field
-from restain.synthetic.hashing import subseed
+from restain.synthetic.hashing import hash_uniform, subseed
+from restain.synthetic.lattice import Box, Sites, relaxed_lattice
 from restain.synthetic.noise import Field, LatticeNoise
 from restain.synthetic.options import SynthOptions
 from restain.synthetic.patient import Patient
 
 GRID_STEP = 2.0
 """um between the points where fields are evaluated before they are interpolated to pixels."""
+
+FAT_CELL = 54.0
+"""um between the centres of fat cells."""
 
 Axis = NDArray[np.float64]
 
@@ -32,7 +36,7 @@ class Tissue:
         edge: distance into the tissue.
         nest: distance into a tumour nest.
         lumen: distance into the lumen of a tumour gland.
-        fat: distance into adipose tissue.
+        fat: distance into a fat cell.
         necrosis: distance into necrosis.
         duct: distance outward from the lumen of the nearest benign duct, negative in the lumen.
         duct_wall: thickness of that duct's wall.
@@ -98,6 +102,48 @@ class Architecture:
         coarse = self._noise("fat", self.region_scale * 0.8, x, y)
         return np.asarray(coarse - 0.6 * self._territory(x, y), dtype=np.float32)
 
+    def adipocytes(self, x0: float, x1: float, y0: float, y1: float) -> Sites:
+        """Fat cells whose sites lie in a window (um). They are far larger than the sections are apart: one layer."""
+        box = Box(x0, x1, y0, y1, 0.0, 1.0)
+        sites = relaxed_lattice(subseed(self.patient.seed, "adipocyte"), (FAT_CELL, FAT_CELL, 1e4), box, 0.9, planar=True)
+        layer = sites.index[:, 2] == 0
+        index, position = sites.index[layer], sites.position[layer]
+        if len(index) == 0:
+            return Sites(index, position)
+        position[:, 2] = 0.0
+        step = 8.0
+        x = step * np.arange(np.floor(position[:, 0].min() / step), np.ceil(position[:, 0].max() / step) + 2)
+        y = step * np.arange(np.floor(position[:, 1].min() / step), np.ceil(position[:, 1].max() / step) + 2)
+        field = np.minimum(self._fat_noise(x, y) - self._cuts[1], (self.edge(x, y) - 15.0) / 15.0)
+        column = np.rint((position[:, 0] - x[0]) / step).astype(np.int64)
+        row = np.rint((position[:, 1] - y[0]) / step).astype(np.int64)
+        scattered = hash_uniform(subseed(self.patient.seed, "lone-fat"), index[:, 0], index[:, 1])
+        chosen = field[row, column] > 0.5 * scattered**2 - 0.06
+        return Sites(index[chosen], position[chosen])
+
+    def fat_radius(self, sites: Sites) -> NDArray[np.float64]:
+        """Radius in um of each fat cell, before its neighbours flatten it."""
+        seed = subseed(self.patient.seed, "fat-radius")
+        return 0.6 * FAT_CELL * (0.82 + 0.36 * hash_uniform(seed, sites.index[:, 0], sites.index[:, 1]))
+
+    def _fat_bodies(self, x: Axis, y: Axis) -> Field:
+        """Distance into the nearest fat cell, down to -40 um."""
+        far = 0.7 * FAT_CELL + 40.0
+        sites = self.adipocytes(x[0] - far, x[-1] + far, y[0] - far, y[-1] + far)
+        field = np.full(len(y) * len(x), -40.0)
+        if len(sites.index):
+            step = float(x[1] - x[0])
+            offset = np.arange(-int(far / step), int(far / step) + 1)
+            column = np.rint((sites.position[:, 0] - x[0]) / step).astype(np.int64)[:, None, None] + offset
+            row = np.rint((sites.position[:, 1] - y[0]) / step).astype(np.int64)[:, None, None] + offset[:, None]
+            column, row = np.broadcast_arrays(column, row)
+            dx = column * step + x[0] - sites.position[:, 0, None, None]
+            dy = row * step + y[0] - sites.position[:, 1, None, None]
+            depth = self.fat_radius(sites)[:, None, None] - np.hypot(dx, dy)
+            inside = (column >= 0) & (column < len(x)) & (row >= 0) & (row < len(y))
+            np.maximum.at(field, (row * len(x) + column)[inside], depth[inside])
+        return field.reshape(len(y), len(x)).astype(np.float32)
+
     def _nest_noise(self, x: Axis, y: Axis, z: float) -> Field:
         scale, solid = self.patient.nest_scale, self.patient.solidity
         blob = self._deep("nest", scale, x, y, z) + 0.45 * self._deep("nest-fine", scale / 2.4, x, y, z)
@@ -123,28 +169,28 @@ class Architecture:
     def fields(self, x: Axis, y: Axis, z: float) -> Tissue:
         """All fields at the crossings of ``x`` and ``y`` (um, evenly spaced, 1-D) at depth ``z`` (um)."""
         patient = self.patient
-        home, fat_cut, nest_cut = self._cuts
+        home, _, nest_cut = self._cuts
         step = float(x[1] - x[0])
         edge = self.edge(x, y)
         territory = self._territory(x, y)
-        fat = _signed(self._fat_noise(x, y) - np.float32(fat_cut), step, self.region_scale)
+        fat = self._fat_bodies(x, y)
         ducts = duct_field(patient, x, y, z)
         core = self._nest_noise(x, y, z) - np.float32(nest_cut)
         # The territory's border thins the nests out instead of cutting through them.
         core = np.minimum(core, 2.2 * (territory - np.float32(home)) + 0.25)
         nest = _signed(core, step, patient.nest_scale)
-        nest = np.minimum(np.minimum(nest, edge - 2.0), np.minimum(-fat - 4.0, ducts.clearance - 12.0))
-        lumen = self._lumen(x, y, z, nest, step)
+        nest = np.minimum(np.minimum(nest, edge - 2.0), np.minimum(-fat - 3.0, ducts.clearance - 12.0))
+        lumen = self._lumen(x, y, z, nest)
         necrosis = self._necrosis(x, y, nest, step)
         return Tissue(
             edge=edge,
             nest=nest,
             lumen=lumen,
-            fat=np.minimum(fat, np.minimum(edge - 3.0, ducts.clearance - 10.0)),
+            fat=np.minimum(fat, np.minimum(edge - 1.0, ducts.clearance - 4.0)),
             necrosis=necrosis,
             duct=np.where(edge > 3.0, ducts.duct, np.float32(1e3)),
             duct_wall=ducts.wall,
-            vessel=np.where((edge > 6.0) & (nest < -3.0), ducts.vessel, np.float32(1e3)),
+            vessel=np.where((edge > 6.0) & (nest < -3.0) & (fat < -6.0), ducts.vessel, np.float32(1e3)),
             immune=self._immune(x, y, nest, ducts),
             across=self._across(x, y, nest, ducts),
             along=self._along(x, y),
@@ -152,11 +198,13 @@ class Architecture:
             eosin=np.asarray(1 + 0.1 * self._noise("eosin", 110.0, x, y), dtype=np.float32),
         )
 
-    def _lumen(self, x: Axis, y: Axis, z: float, nest: Field, step: float) -> Field:
+    def _lumen(self, x: Axis, y: Axis, z: float, nest: Field) -> Field:
         """Gland lumina: the deep parts of nests where a second pattern says so; rarer the more solid the tumour."""
-        pattern = self._deep("lumen", 26.0, x, y, z) - np.float32(0.55 + 1.6 * self.patient.solidity)
-        hole = _signed(pattern, step, 26.0)
-        return np.minimum(hole, nest - 11.0)
+        pattern = self._deep("lumen", 17.0, x, y, z) - np.float32(0.35 + 1.7 * self.patient.solidity)
+        hole = 15.0 * pattern
+        deep = nest - np.float32(1.15 * self.patient.cell_spacing)
+        # A smooth minimum: lumina have no corners.
+        return np.asarray(-4.0 * np.logaddexp(-hole / 4.0, -deep / 4.0), dtype=np.float32)
 
     def _necrosis(self, x: Axis, y: Axis, nest: Field, step: float) -> Field:
         if not self.patient.necrotic:
@@ -178,8 +226,9 @@ class Architecture:
         """A stream function whose level lines are the fibres: straight bundles, bent, and wrapped around epithelium."""
         angle = self.patient.fibre_angle
         plane = np.cos(angle) * y[:, None] - np.sin(angle) * x[None, :]
-        bent = 95.0 * self._noise("fibre", 260.0, x, y) + 26.0 * self._noise("fibre-fine", 75.0, x, y)
-        crimp = 1.6 * self._noise("crimp", 9.0, x, y)
+        bent = 105.0 * self._noise("fibre", 260.0, x, y) + 30.0 * self._noise("fibre-fine", 70.0, x, y)
+        bent += 7.0 * self._noise("fibre-wave", 24.0, x, y)
+        crimp = 2.6 * self._noise("crimp", 10.0, x, y)
         wrap = 16.0 * np.exp(np.minimum(nest, 0.0) / 18.0) + 30.0 * np.exp(-np.maximum(ducts.clearance, 0.0) / 22.0)
         return np.asarray(plane + bent + crimp - wrap, dtype=np.float32)
 

@@ -18,7 +18,7 @@ from restain.synthetic.patient import Patient
 BLOCK = 256.0
 """Side in um of the blocks in which cells are drawn."""
 
-REACH = 64.0
+REACH = 48.0
 """um: no cell draws on pixels farther than this from its centre."""
 
 
@@ -159,14 +159,14 @@ class CellSource:
         upper = lower if same else self.architecture.fields(x, y, self.depths[1])
         around = _Surroundings(x, y, self.depths, (lower, upper))
         box = Box(x0, x0 + BLOCK, y0, y0 + BLOCK, 0.0, self.top)
-        drawn = [
-            self._tumour(box, around),
-            self._lymphocytes(box, around),
-            self._fibroblasts(box, around),
-            self._duct_cells(box, around),
-            self._endothelium(box, around),
-            self._adipocytes(box, around),
-        ]
+        drawn = [self._lymphocytes(box, around), self._fibroblasts(box, around), self._adipocytes(box, around)]
+        # Lattices of what is not there need not be relaxed.
+        if max(float(tissue.nest.max()) for tissue in around.tissue) > 0:
+            drawn.append(self._tumour(box, around))
+        if float(lower.duct.min()) < 20.0:
+            drawn.append(self._duct_cells(box, around))
+        if float(lower.vessel.min()) < 20.0:
+            drawn.append(self._endothelium(box, around))
         table = concatenate(drawn)
         return table.take(np.argsort(table.id, kind="stable"))
 
@@ -186,16 +186,18 @@ class CellSource:
         clone = self._noise_at("clone", 110.0, around, sites)
         patch = self._noise_at("patch", 22.0, around, sites)
         single = draw.normal(1)
-        score = 0.75 * clone + 0.35 * patch + 0.55 * single
+        score = 0.85 * clone + 0.33 * patch + 0.36 * single
         local = patient.coupling * (0.6 * clone + 0.25 * single)
         variety = patient.pleomorphism
         radius = patient.nuclear_radius * np.exp(variety * (0.85 * draw.normal(2) + 0.35 * local))
         giant = draw.uniform(3) < 0.5 * max(variety - 0.12, 0.0)
         radius = np.clip(np.where(giant, radius * 1.35, radius), 2.6, 8.5)
-        stretch = 1 + 0.12 + 0.3 * draw.uniform(4) ** 1.5
-        # Epithelium along lumina and in small glands stands upright on the border; solid nests are unordered.
+        stretch = 1.08 + 0.6 * draw.uniform(4) ** 1.5
+        # Epithelium along lumina and in small glands stands upright on the border; in solid nests cells stream.
         upright = (np.minimum(np.abs(nest - 6), np.abs(lumen + 6)) < 5) & (draw.uniform(5) < 0.75 - 0.5 * patient.solidity)
-        angle = np.where(upright, around.direction("nest", sites) + 0.5 * (draw.uniform(6) - 0.5), np.pi * draw.uniform(6))
+        stream = np.arctan2(self._noise_at("stream-y", 38.0, around, sites), self._noise_at("stream-x", 38.0, around, sites))
+        free = 0.5 * stream + 0.9 * draw.normal(6)
+        angle = np.where(upright, around.direction("nest", sites) + 0.25 * draw.normal(9), free)
         pyknotic = dead > -2.0
         radius = np.where(pyknotic, 0.5 * radius, radius)
         kind = np.where(pyknotic, Kind.DEBRIS, Kind.TUMOUR)
@@ -219,7 +221,7 @@ class CellSource:
         edge, fat, duct, wall, lumen, vessel = (
             around.at(name, sites) for name in ("edge", "fat", "duct", "duct_wall", "lumen", "vessel")
         )
-        free = (edge > 3.0) & (fat < -2.0) & (duct > wall + 3.0) & (lumen < -3.0) & (vessel > 2.0)
+        free = (edge > 3.0) & (fat < -1.5) & (duct > wall + 3.0) & (lumen < -3.0) & (vessel > 2.0)
         sites, draw = draw.keep(free & (draw.uniform(0) < around.at("immune", sites)))
         plasma = draw.uniform(1) < 0.2
         radius = np.where(plasma, 3.5, 2.9) * np.exp(0.07 * draw.normal(2))
@@ -243,7 +245,7 @@ class CellSource:
         edge, nest, fat, duct, wall, vessel = (
             around.at(name, sites) for name in ("edge", "nest", "fat", "duct", "duct_wall", "vessel")
         )
-        free = (edge > 3.0) & (nest < -3.5) & (fat < 1.0) & (duct > wall + 2.0) & (vessel > 5.0)
+        free = (edge > 3.0) & (nest < -3.5) & (fat < -0.8) & (duct > wall + 2.0) & (vessel > 5.0)
         sites, draw = draw.keep(free & (draw.uniform(0) < 0.8))
         plump = draw.uniform(1) < 0.3
         long = np.where(plump, 5.6, 6.6) * np.exp(0.22 * draw.normal(2))
@@ -313,23 +315,21 @@ class CellSource:
         )
 
     def _adipocytes(self, box: Box, around: _Surroundings) -> Cells:
-        """Fat cells: one layer deep (they are far larger than the sections are apart), nucleus pressed to the wall."""
-        flat = Box(box.x0, box.x1, box.y0, box.y1, 0.0, 1.0)
-        sites = self._sites("adipocyte", (56.0, 56.0, 1e4), flat, 0.8)
-        sites = Sites(sites.index, np.column_stack([sites.position[:, :2], np.zeros(len(sites.position))]))
+        """Fat cells; their nuclei, thin crescents that few sections meet, are not drawn."""
+        sites = self.architecture.adipocytes(box.x0, box.x1, box.y0, box.y1)
         draw = _Draw(subseed(self.patient.seed, "adipocyte-cell"), sites)
-        sites, draw = draw.keep((around.at("fat", sites) > -22.0) & (sites.index[:, 2] == 0))
+        count = len(sites.index)
         return _table(
             draw,
             Kind.ADIPOCYTE,
-            a=np.full(len(sites.index), 4.5),
-            b=np.full(len(sites.index), 1.2),
-            c=np.full(len(sites.index), 1.0),
+            a=1.0 + 0.35 * draw.uniform(1),
+            b=np.full(count, 1.0),
+            c=np.full(count, 1.0),
             angle=2 * np.pi * draw.uniform(0),
-            tone=np.full(len(sites.index), 1.1),
-            vesicular=np.zeros(len(sites.index)),
-            ripple=np.zeros(len(sites.index)),
-            radius=23.0 + 12.0 * draw.uniform(1),
+            tone=np.full(count, 1.1),
+            vesicular=np.zeros(count),
+            ripple=np.zeros(count),
+            radius=self.architecture.fat_radius(sites),
         )
 
     def _noise_at(self, name: str, scale: float, around: _Surroundings, sites: Sites) -> NDArray[np.float64]:

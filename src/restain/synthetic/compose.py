@@ -15,10 +15,10 @@ from restain.synthetic.optics import SlideLook
 from restain.synthetic.patient import Patient
 from restain.synthetic.stamping import Bodies, Canvas, Nuclei
 
-MEMBRANE_DENSITY = (0.0, 0.16, 0.42, 1.15)
+MEMBRANE_DENSITY = (0.0, 0.15, 0.42, 1.4)
 """Optical density of DAB at the middle of a membrane of class 0, 1, 2, 3."""
 
-MEMBRANE_WIDTH = (0.5, 0.5, 0.62, 0.85)
+MEMBRANE_WIDTH = (0.5, 0.5, 0.65, 1.0)
 """um from the middle of a membrane to where its density has fallen to 1/e, by class."""
 
 
@@ -75,6 +75,7 @@ class _Compartments:
     blood: Field
     necrosis: Field
     fat_wall: Field
+    vacuole: Field
     bundle: Field
     fibril: Field
     grain: Field
@@ -93,30 +94,36 @@ def _compartments(section: Section) -> _Compartments:
     x = canvas.x + np.float32(canvas.origin[0] % 4096.0)
     y = canvas.y + np.float32(canvas.origin[1] % 4096.0)
     grain = pictures["grain"].sample(x, y)
-    bundle = pictures["bundle"].sample(tissue.along, tissue.across)
+    # A second set of fibres crosses the first, and fills places where the stream function is flat.
+    cross_along = np.float32(0.82) * tissue.along + np.float32(0.57) * tissue.across
+    cross = np.float32(0.82) * tissue.across - np.float32(0.57) * tissue.along
+    bundle = 0.84 * pictures["bundle"].sample(tissue.along, tissue.across)
+    bundle += 0.54 * pictures["bundle"].sample(cross_along + 311.0, cross + 97.0)
     fibril = pictures["fibril"].sample(tissue.along, tissue.across)
     inside = _step(tissue.edge + 0.8 * bundle, 1.6)
-    nest = _step(tissue.nest, 1.2)
-    # Retraction: stroma lifts off parts of the nests' border.
-    gap = np.float32(patient.cleft) * np.clip(0.6 + 1.1 * bundle, 0.0, 2.0)
-    attached = 1 - _step(gap + tissue.nest - 0.4, 1.0) * (1 - nest) * _step(gap - 0.6, 0.4)
-    open_lumen = _step(tissue.lumen, 1.2)
+    nest_depth = nest_outline(section)
+    nest = _step(nest_depth, 1.2)
+    # Retraction: stroma lifts off parts of the nests' border; strands of it keep the contact.
+    gap = np.float32(patient.cleft) * np.clip(0.5 + 1.2 * bundle + 0.4 * fibril, 0.0, 2.2)
+    attached = 1 - 0.9 * _step(gap + nest_depth - 0.4, 1.2) * (1 - nest) * _step(gap - 0.6, 0.6)
+    open_lumen = _step(tissue.lumen + 0.5 * grain, 1.4)
     dead = _step(tissue.necrosis + 2.0 * grain, 5.0)
     ducts = _step(tissue.duct_wall - tissue.duct, 1.0)
-    duct_cells = ducts * _step(tissue.duct, 1.2)
+    duct_cells = ducts * _step(tissue.duct + 0.4 * grain, 1.2)
     vessel_wall_end = _step(2.6 - tissue.vessel, 1.0)
     vessel_lumen = _step(-tissue.vessel, 0.9)
     corpuscle = _step(pictures["wobble"].sample(x * 1.7, y * 1.7) + 0.25, 0.5)
-    fat = _step(tissue.fat, 1.0)
     if section.adipocytes is None:
-        fat_wall = np.zeros_like(fat)
+        vacuole = fat_wall = np.zeros_like(nest)
     else:
-        thin = np.minimum(np.maximum(section.adipocytes.border, -1.0), 8.0)
-        fat_wall = fat * (1 - _step(thin - 0.85 - 0.3 * bundle, 0.9))
-    stroma = inside * (1 - nest) * (1 - ducts) * (1 - vessel_wall_end) * (1 - fat) * attached
+        fat = section.adipocytes
+        free = np.minimum(np.minimum(fat.border, fat.depth), 8.0) - 0.7 - 0.25 * bundle
+        vacuole = _step(free, 0.9) * (1 - nest) * (1 - ducts)
+        fat_wall = _step(fat.depth + 1.5, 1.0) * (1 - vacuole) * (1 - nest)
+    stroma = inside * (1 - nest) * (1 - ducts) * (1 - vessel_wall_end) * (1 - vacuole) * (1 - fat_wall) * attached
     # Bundles with slits between them; loose stroma has more and wider ones.
-    opening = bundle + 0.55 * fibril + np.float32(1.45) - 1.5 * tissue.loose
-    fibre = _step(opening, 0.8)
+    opening = bundle + 0.6 * fibril + 0.25 * grain + np.float32(1.25) - 1.7 * tissue.loose
+    fibre = _step(opening, 1.5)
     return _Compartments(
         tumour=nest * inside * (1 - open_lumen) * (1 - dead),
         stroma=stroma,
@@ -125,11 +132,20 @@ def _compartments(section: Section) -> _Compartments:
         blood=vessel_lumen * corpuscle * inside * (1 - nest),
         necrosis=nest * dead * inside,
         fat_wall=fat_wall * inside,
+        vacuole=vacuole * inside,
         bundle=bundle,
         fibril=fibril,
         grain=grain,
         fibre=fibre,
     )
+
+
+def nest_outline(section: Section) -> Field:
+    """Distance into a tumour nest in um [H, W], scalloped by the cells that make up its border."""
+    beyond = 0.62 * section.patient.cell_spacing - 0.95 * section.patient.cell_spacing
+    scallop = np.maximum(section.bodies.depth, -12.0) + np.float32(beyond)
+    near = np.clip(section.tissue.nest, -6.0, 6.0)
+    return np.asarray(np.where(np.abs(section.tissue.nest) < 6.0, 0.6 * near + 0.4 * scallop, section.tissue.nest))
 
 
 def _nuclei_map(section: Section) -> NDArray[np.uint8]:
@@ -143,22 +159,24 @@ def compose_he(section: Section, look: SlideLook) -> Pigments:
     parts, tissue = _compartments(section), section.tissue
     grain, fibre = parts.grain, parts.fibre
     nucleus = section.nuclei.amount
-    clear = 1 - 0.55 * np.minimum(nucleus, 1.0)
+    clear = 1 - 0.5 * np.minimum(nucleus, 1.0)
     border = _cell_border(section)
-    collagen = (0.36 + 0.055 * parts.bundle + 0.05 * parts.fibril + 0.015 * grain) * (1 - 0.3 * tissue.loose)
-    loose = 0.055 + 0.02 * parts.fibril
-    eosin = parts.stroma * (fibre * collagen + (1 - fibre) * loose * tissue.loose)
-    eosin += parts.tumour * (0.235 + 0.035 * grain) * (1 - 0.22 * border) * clear
-    eosin += parts.duct * (0.27 + 0.03 * grain) * clear
-    eosin += parts.necrosis * (0.42 + 0.07 * grain + 0.05 * parts.bundle)
-    eosin += parts.wall * (0.36 + 0.04 * parts.fibril) + 0.2 * parts.fat_wall
+    body = _per_cell(section, 61, 0.14)
+    smooth = textures()["wobble"].sample(section.canvas.x * 0.45, section.canvas.y * 0.45)
+    collagen = (0.34 + 0.05 * parts.bundle + 0.05 * parts.fibril + 0.02 * grain + 0.03 * smooth) * (1 - 0.35 * tissue.loose)
+    loose = 0.06 + 0.025 * parts.fibril + 0.02 * grain
+    eosin = parts.stroma * (fibre * collagen + (1 - fibre) * loose * (0.35 + 0.65 * tissue.loose))
+    eosin += parts.tumour * (0.2 + 0.035 * grain + 0.025 * smooth) * (1 - 0.2 * border) * clear * body
+    eosin += parts.duct * (0.26 + 0.03 * grain) * clear
+    eosin += parts.necrosis * (0.4 + 0.07 * grain + 0.05 * smooth)
+    eosin += parts.wall * (0.34 + 0.04 * parts.fibril) + 0.24 * parts.fat_wall
     eosin *= tissue.eosin
-    ground = np.float32(0.035 * look.staining.background)
-    haematoxylin = parts.stroma * (ground * (0.6 + fibre) + 0.045 * tissue.loose)
-    haematoxylin += parts.tumour * (0.125 + 0.035 * grain) * (1 - 0.25 * border)
+    ground = np.float32(0.03 * look.staining.background)
+    haematoxylin = parts.stroma * (ground * (0.5 + fibre) + 0.05 * tissue.loose * (0.6 + 0.4 * smooth * fibre))
+    haematoxylin += parts.tumour * (0.165 + 0.033 * grain + 0.04 * smooth) * (1 - 0.22 * border) * body
     haematoxylin += parts.duct * (0.11 + 0.025 * grain) + parts.necrosis * (0.09 + 0.05 * grain)
-    haematoxylin += 0.72 * nucleus
-    blood = parts.blood * (0.62 + 0.06 * grain)
+    haematoxylin += 0.62 * nucleus * (1 - parts.vacuole)
+    blood = parts.blood * (0.55 + 0.06 * grain)
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, eosin, blood)]
     return Pigments(stains, np.zeros(nucleus.shape, dtype=np.uint8), _nuclei_map(section))
 
@@ -170,15 +188,23 @@ def compose_ihc(section: Section, look: SlideLook) -> Pigments:
     nucleus = section.nuclei.amount
     membrane, cytoplasm, label = _her2(section, parts)
     ground = np.float32(look.staining.background)
-    haematoxylin = parts.stroma * (0.028 + 0.02 * fibre + 0.012 * parts.fibril) + parts.tumour * (0.04 + 0.01 * grain)
+    haematoxylin = parts.stroma * (0.04 + 0.014 * fibre + 0.008 * parts.fibril + 0.006 * grain)
+    haematoxylin += parts.tumour * (0.05 + 0.012 * grain)
     haematoxylin += parts.duct * 0.05 + parts.wall * 0.05 + parts.necrosis * 0.06 + 0.03 * parts.fat_wall
-    haematoxylin += 0.3 * nucleus + 0.03 * parts.blood
-    dab = parts.stroma * ground * (0.012 + 0.022 * fibre + 0.01 * parts.fibril)
+    haematoxylin += 0.3 * nucleus * (1 - parts.vacuole) + 0.03 * parts.blood
+    dab = parts.stroma * ground * (0.022 + 0.014 * fibre + 0.006 * parts.fibril + 0.004 * grain)
     dab += parts.necrosis * ground * (0.05 + 0.02 * grain) + parts.duct * ground * (0.03 + 0.01 * grain)
     dab += ground * (0.03 * parts.fat_wall + 0.04 * parts.wall + 0.05 * parts.blood) + 0.02 * ground * parts.tumour
     dab += membrane + np.float32(look.staining.blush) * cytoplasm
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, dab)]
     return Pigments(stains, label, _nuclei_map(section))
+
+
+def _per_cell(section: Section, seed: int, spread: float) -> Field:
+    """A factor around 1 that differs from tumour cell to tumour cell [H, W]."""
+    u = hash_uniform(seed, section.tumour.id) if len(section.tumour) else np.zeros(0)
+    factors = np.append(1 + spread * 3.46 * (u - 0.5), 1.0).astype(np.float32)
+    return factors[section.bodies.owner]
 
 
 def _cell_border(section: Section) -> Field:
@@ -193,10 +219,10 @@ def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray
     classes = np.append(section.classes, 0)[owned]
     strength = hash_uniform(71, cells.id)
     u = hash_uniform(72, cells.id[:, None], np.arange(6)) if len(cells) else np.zeros((0, 6))
-    base = np.asarray(MEMBRANE_DENSITY)[section.classes] * (0.72 + 0.56 * strength)
+    base = np.asarray(MEMBRANE_DENSITY)[section.classes] * (0.72 + 0.56 * strength) * section.patient.intensity
     density = np.append(base, 0.0).astype(np.float32)[owned]
     width = np.asarray(MEMBRANE_WIDTH, dtype=np.float32)[classes]
-    middle = np.minimum(np.abs(bodies.border), np.minimum(np.abs(tissue.nest), 3.0 + np.abs(tissue.lumen)))
+    middle = np.minimum(np.abs(bodies.border), np.minimum(np.abs(nest_outline(section)), 3.0 + np.abs(tissue.lumen)))
     profile = np.exp(-((middle / width) ** 2))
     phase = np.append(2 * np.pi * u[:, :3], np.zeros((1, 3)), axis=0).astype(np.float32)
     c, s = bodies.cosine, bodies.sine
@@ -211,7 +237,7 @@ def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray
     even = 1 + 0.16 * pattern + 0.16 * parts.grain
     present = np.where(classes == 1, np.clip(incomplete, 0.0, 1.6), np.clip(even, 0.4, 1.6)).astype(np.float32)
     membrane = parts.tumour * density * profile * present
-    cytoplasm = parts.tumour * density * (0.8 + 0.35 * parts.grain) * (1 - 0.7 * np.minimum(section.nuclei.amount, 1.0))
+    cytoplasm = parts.tumour * density * (0.8 + 0.3 * parts.grain) * (1 - 0.6 * np.minimum(section.nuclei.amount, 1.0))
     shown = (middle < 0.85 * width) & (present > 0.35) & (parts.tumour > 0.5)
     label = np.where(shown, classes, 0).astype(np.uint8)
     return np.asarray(membrane, dtype=np.float32), np.asarray(cytoplasm, dtype=np.float32), label

@@ -21,6 +21,8 @@ from restain.synthetic.options import SynthOptions
 
 Points = NDArray[np.float64]
 
+_SKIP = 8
+
 
 @dataclass(frozen=True)
 class Deformation:
@@ -68,10 +70,19 @@ class Deformation:
         return self.ihc_to_he_um(np.asarray(points, dtype=np.float64) * self.mpp) / self.mpp
 
     def grid_um(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """World x and y [len(y), len(x)] of the H&E positions at the crossings of ``x`` and ``y`` (um)."""
-        across, down = np.meshgrid(x, y)
-        world = self.he_to_ihc_um(np.stack([across.ravel(), down.ravel()], axis=1))
-        return world[:, 0].reshape(across.shape), world[:, 1].reshape(across.shape)
+        """World x and y [len(y), len(x)] of the H&E positions at the crossings of ``x`` and ``y`` (um, 1-D, rising).
+
+        Evaluated at every eighth position and interpolated: within 0.01 um of ``he_to_ihc_um``.
+        """
+        coarse_x, coarse_y = x[:: _SKIP], y[:: _SKIP]
+        if coarse_x[-1] != x[-1]:
+            coarse_x = np.append(coarse_x, x[-1])
+        if coarse_y[-1] != y[-1]:
+            coarse_y = np.append(coarse_y, y[-1])
+        across, down = np.meshgrid(coarse_x, coarse_y)
+        world = self.he_to_ihc_um(np.stack([across.ravel(), down.ravel()], axis=1)).reshape(*across.shape, 2)
+        left, upper = _linear_weights(coarse_x, x), _linear_weights(coarse_y, y)
+        return upper @ world[..., 0] @ left.T, upper @ world[..., 1] @ left.T
 
     def save(self, path: Path) -> None:
         """Write the map to ``path`` (NumPy .npz, no pickle), atomically."""
@@ -119,6 +130,18 @@ class Deformation:
         lower = field[row + 1, column] * (1 - u) + field[row + 1, column + 1] * u
         moved: Points = upper * (1 - v) + lower * v
         return moved
+
+
+def _linear_weights(nodes: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matrix [len(x), len(nodes)] that interpolates values at ``nodes`` linearly at ``x``."""
+    left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, max(len(nodes) - 2, 0))
+    right = np.minimum(left + 1, len(nodes) - 1)
+    t = (x - nodes[left]) / np.maximum(nodes[right] - nodes[left], 1e-12)
+    matrix = np.zeros((len(x), len(nodes)))
+    rows = np.arange(len(x))
+    matrix[rows, left] += 1 - t
+    matrix[rows, right] += t
+    return matrix
 
 
 def _project(points: Points, matrix: NDArray[np.float64]) -> Points:

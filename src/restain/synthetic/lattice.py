@@ -41,7 +41,9 @@ class Sites:
     position: NDArray[np.float64]
 
 
-def relaxed_lattice(seed: int, spacing: tuple[float, float, float], box: Box, jitter: float = 0.95) -> Sites:
+def relaxed_lattice(
+    seed: int, spacing: tuple[float, float, float], box: Box, jitter: float = 0.95, planar: bool = False
+) -> Sites:
     """The points whose lattice site lies in ``box`` (in z: all layers that touch it).
 
     Args:
@@ -49,6 +51,7 @@ def relaxed_lattice(seed: int, spacing: tuple[float, float, float], box: Box, ji
         spacing: um between sites in x, y, z.
         box: the part of the world.
         jitter: size of the uniform displacement, as a share of the spacing.
+        planar: displace in the plane only, so that each layer keeps its distances by itself.
 
     Returns:
         The points; a point may lie slightly outside the box, its site does not.
@@ -59,28 +62,35 @@ def relaxed_lattice(seed: int, spacing: tuple[float, float, float], box: Box, ji
     last = [int(np.ceil(high / step)) for high, step in zip(highs, spacing, strict=True)]
     halo = _RELAXATIONS
     axes = [np.arange(low - halo, high + halo) for low, high in zip(first, last, strict=True)]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    u = np.stack([hash_uniform(seed, grid[..., 0], grid[..., 1], grid[..., 2], axis) for axis in range(3)], axis=-1)
-    # In units of the spacing, where the lattice is cubic.
-    unit = grid + 0.5 + jitter * (u - 0.5)
+    sites = np.meshgrid(*axes, indexing="ij", sparse=True)
+    spread = (jitter, jitter, 0.0 if planar else jitter)
+    # In units of the spacing, where the lattice is cubic; one array per coordinate.
+    unit = [
+        sites[axis] + 0.5 + spread[axis] * (hash_uniform(seed, *sites, axis) - 0.5) for axis in range(3)
+    ]
     for _ in range(_RELAXATIONS):
         unit = _repel(unit)
     inner = tuple(slice(halo, -halo) for _ in range(3))
-    position = unit[inner].reshape(-1, 3) * np.asarray(spacing)
-    return Sites(grid[inner].reshape(-1, 3), position)
+    position = np.stack([(unit[axis][inner] * spacing[axis]).ravel() for axis in range(3)], axis=1)
+    index = np.stack([np.broadcast_to(site, unit[0].shape)[inner].ravel() for site in sites], axis=1)
+    return Sites(index, position)
 
 
-def _repel(unit: NDArray[np.float64]) -> NDArray[np.float64]:
+def _repel(unit: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     """One step of soft repulsion from the 26 neighbouring sites; outermost sites stay (the caller cuts them off)."""
-    moved = unit.copy()
-    centre = unit[1:-1, 1:-1, 1:-1]
-    push = np.zeros_like(centre)
-    for i, j, k in product((0, 1, 2), repeat=3):
-        if (i, j, k) == (1, 1, 1):
+    core = (slice(1, -1),) * 3
+    centre = [coordinate[core] for coordinate in unit]
+    push = [np.zeros_like(coordinate) for coordinate in centre]
+    for offsets in product((0, 1, 2), repeat=3):
+        if offsets == (1, 1, 1):
             continue
-        stop = [offset - 2 if offset < 2 else None for offset in (i, j, k)]
-        difference = centre - unit[i : stop[0], j : stop[1], k : stop[2]]
-        distance = np.sqrt((difference**2).sum(axis=-1, keepdims=True)) + 1e-6
-        push += difference * (np.maximum(0.0, 1.0 - distance) / distance)
-    moved[1:-1, 1:-1, 1:-1] = centre + 0.42 * push
+        window = tuple(slice(offset, offset - 2 if offset < 2 else None) for offset in offsets)
+        x, y, z = (middle - coordinate[window] for middle, coordinate in zip(centre, unit, strict=True))
+        distance = np.sqrt(x * x + y * y + z * z) + 1e-6
+        strength = np.maximum(0.0, 1.0 - distance) / distance
+        for total, difference in zip(push, (x, y, z), strict=True):
+            total += difference * strength
+    moved = [coordinate.copy() for coordinate in unit]
+    for target, middle, total in zip(moved, centre, push, strict=True):
+        target[core] = middle + 0.42 * total
     return moved

@@ -15,11 +15,11 @@ from restain.synthetic.patient import Patient
 
 # Mean stain vectors in optical density (R, G, B): H&E and H-DAB as Ruifrok and Johnston 2001 give them, moved towards
 # what current slides show (eosin less pure, IHC counterstain paler and bluer); labs vary around them.
-_HAEMATOXYLIN = (0.60, 0.72, 0.34)
-_EOSIN = (0.14, 0.83, 0.54)
-_BLOOD = (0.08, 0.78, 0.62)
-_COUNTERSTAIN = (0.68, 0.64, 0.36)
-_DAB = (0.33, 0.53, 0.78)
+_HAEMATOXYLIN = (0.575, 0.725, 0.375)
+_EOSIN = (0.20, 0.83, 0.52)
+_BLOOD = (0.12, 0.82, 0.56)
+_COUNTERSTAIN = (0.65, 0.63, 0.42)
+_DAB = (0.31, 0.52, 0.79)
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ def _staining(lab: np.random.Generator, day: np.random.Generator, stain: str) ->
         vector = np.asarray(base) + 0.045 * lab.standard_normal(3) + 0.015 * day.standard_normal(3)
         vector = np.maximum(vector, 0.02)
         vectors.append(vector / np.linalg.norm(vector))
-    spread_lab, spread_day = (0.16, 0.09) if stain == "he" else (0.14, 0.07)
-    strength = np.exp(spread_lab * lab.standard_normal(len(bases)) + spread_day * day.standard_normal(len(bases)))
-    background = float(lab.uniform(0.4, 1.6) * np.exp(0.2 * day.standard_normal()))
-    blush = float(lab.uniform(0.12, 0.3) * np.exp(0.15 * day.standard_normal()))
+    # Overall strength varies far more from lab to lab than the balance of the stains does.
+    overall = 0.24 * lab.standard_normal() + 0.08 * day.standard_normal() if stain == "he" else 0.0
+    balance = 0.12 * lab.standard_normal(len(bases)) + 0.07 * day.standard_normal(len(bases))
+    strength = (0.8 if stain == "he" else 1.0) * np.exp(overall + balance)
+    background = float(lab.uniform(0.4, 2.4) * np.exp(0.2 * day.standard_normal()))
+    blush = float(lab.uniform(0.15, 0.42) * np.exp(0.15 * day.standard_normal()))
     return Staining(np.asarray(vectors), tuple(float(value) for value in strength), background, blush)
 
 
@@ -109,7 +111,7 @@ def _scanner(lab: np.random.Generator, day: np.random.Generator, stain: str) -> 
         white=(float(white[0]), float(white[1]), float(white[2])),
         floor=float(lab.uniform(4, 14)),
         gamma=float(np.exp(0.07 * lab.standard_normal())),
-        blur=float(lab.uniform(0.26, 0.5) * np.exp(0.12 * day.standard_normal())),
+        blur=float(lab.uniform(0.3, 0.6) * np.exp(0.12 * day.standard_normal())),
         noise=float(lab.uniform(1.0, 3.2)),
         fringe=float(lab.uniform(0.0, 0.16)),
         sharpening=float(lab.uniform(0.0, 0.6)),

@@ -44,7 +44,8 @@ class Patient:
         fibre_angle: main direction of the stroma in radians.
         necrotic: whether the centres of large nests are necrotic.
         cleft: width of retraction clefts around nests.
-        coupling: how closely local expression follows local morphology.
+        coupling: how closely local morphology follows local expression.
+        intensity: factor on the DAB of all membranes, within what their classes allow.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Patient:
     necrotic: bool
     cleft: float
     coupling: float
+    intensity: float
 
     @property
     def her2(self) -> str:
@@ -110,12 +112,12 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         lab=int(np.random.default_rng(subseed(seed, "lab")).integers(options.labs)),
         nuclear_radius=radius,
         pleomorphism=float(np.clip(0.14 + 0.045 * variety, 0.05, 0.28)),
-        irregularity=float(np.clip(0.075 + 0.02 * variety, 0.03, 0.13)),
+        irregularity=float(np.clip(0.095 + 0.025 * variety, 0.04, 0.16)),
         vesicular=_logistic(1.5 * chromatin),
         solidity=solidity,
         # Spacing follows the radius, so that nuclei cover the same share of a nest whatever their size: otherwise
         # the amount of haematoxylin would tell the level.
-        cell_spacing=radius * 2.55 * float(rng.lognormal(0.0, 0.04)),
+        cell_spacing=radius * 2.24 * float(rng.lognormal(0.0, 0.04)),
         nest_scale=float(24 + 30 * solidity) * float(rng.lognormal(0.0, 0.12)),
         tumour=float(rng.uniform(0.5, 0.75)),
         nests=float(rng.uniform(0.42, 0.66)),
@@ -126,4 +128,5 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         necrotic=bool(rng.random() < options.necrosis),
         cleft=float(rng.gamma(1.6, 1.1)),
         coupling=float(rng.uniform(0.4, 0.7)),
+        intensity=float(rng.uniform(0.8, 1.25)),
     )

@@ -111,8 +111,8 @@ class SlideRenderer:
         base_x, base_y = np.float32(low_x % period), np.float32(low_y % period)
         shift_x = wobble.sample(local_x + base_x, local_y + base_y)
         shift_y = wobble.sample(local_x + base_x + np.float32(131.3), local_y + base_y + np.float32(77.7))
-        local_x += 0.32 * shift_x
-        local_y += 0.32 * shift_y
+        local_x += np.float32(0.5) * shift_x
+        local_y += np.float32(0.5) * shift_y
         canvas = Canvas(local_x, local_y, (low_x, low_y), world.options.mpp)
         z0 = world.section(self.stain)
         middle = z0 + world.options.section_thickness / 2
@@ -133,7 +133,7 @@ class SlideRenderer:
             tumour=tumour,
             classes=world.classes(tumour) if self.stain == "ihc" else np.zeros(len(tumour), dtype=np.uint8),
             bodies=draw_bodies(canvas, tumour, middle, 0.25),
-            adipocytes=draw_bodies(canvas, fat, 0.0, 0.8) if float(tissue.fat.max()) > -6.0 else None,
+            adipocytes=draw_bodies(canvas, fat, 0.0, 0.35) if float(tissue.fat.max()) > -6.0 else None,
             nuclei=draw_nuclei(canvas, seen, z0, world.options.section_thickness),
             seen=seen,
             patient=world.patient,

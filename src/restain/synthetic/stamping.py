@@ -142,15 +142,46 @@ class Bodies:
 
     Attributes:
         owner: int32, index of the cell that a pixel belongs to; -1 where none is near.
-        border: float32, um to the border with the next cell; negative beyond the cell's own radius.
+        border: float32, um to the border with the next cell.
+        depth: float32, um into the cell's own radius; negative beyond it.
         cosine: float32, direction from the owner's centre (for patterns around the cell).
         sine: as cosine.
     """
 
     owner: NDArray[np.int32]
     border: Field
+    depth: Field
     cosine: Field
     sine: Field
+
+
+class _Metric:
+    """Distance from cells as each of them measures it: shorter along its long axis, so that cells are not all round."""
+
+    def __init__(self, cells: Cells, dz2: Field) -> None:
+        self.stretch = np.sqrt(cells.a / cells.b)
+        self._along = (1 / self.stretch).astype(np.float32)
+        self._across = self.stretch.astype(np.float32)
+        self._cosine = np.cos(cells.angle).astype(np.float32)
+        self._sine = np.sin(cells.angle).astype(np.float32)
+        self._dz2 = dz2
+
+    def _axes(self, i: NDArray[np.int64] | NDArray[np.int32], dx: Field, dy: Field) -> tuple[Field, Field]:
+        u = (self._cosine[i] * dx + self._sine[i] * dy) * self._along[i]
+        v = (self._cosine[i] * dy - self._sine[i] * dx) * self._across[i]
+        return u, v
+
+    def distance(self, i: NDArray[np.int32], dx: Field, dy: Field) -> Field:
+        """Distance in um of points (dx, dy) from cells ``i``."""
+        u, v = self._axes(i, dx, dy)
+        return np.asarray(np.sqrt(u * u + v * v + self._dz2[i]), dtype=np.float32)
+
+    def gradient(self, i: NDArray[np.int64], dx: Field, dy: Field) -> tuple[Field, Field]:
+        """Gradient of ``distance`` in the plane."""
+        u, v = self._axes(i, dx, dy)
+        over = 1 / (np.sqrt(u * u + v * v + self._dz2[i]) + np.float32(1e-3))
+        u, v = u * self._along[i] * over, v * self._across[i] * over
+        return self._cosine[i] * u - self._sine[i] * v, self._sine[i] * u + self._cosine[i] * v
 
 
 def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bodies:
@@ -168,10 +199,12 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
     second = np.full(size, np.iinfo(np.int64).max)
     dz2 = ((cells.z - z) ** 2).astype(np.float32)
     radius = cells.radius.astype(np.float32)
+    metric = _Metric(cells, dz2)
     shift = np.int64(1 << 24)
     batches: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for visit in visits(canvas, cells.x, cells.y, np.sqrt(np.maximum(cells.radius**2 * 1.3 - dz2, 0.04))):
-        distance = np.sqrt(visit.dx**2 + visit.dy**2 + dz2[visit.cell]) - round_off * radius[visit.cell]
+    reach = np.sqrt(np.maximum(cells.radius**2 * 1.15 - dz2, 0.04)) * np.minimum(metric.stretch, 1.25)
+    for visit in visits(canvas, cells.x, cells.y, reach):
+        distance = metric.distance(visit.cell, visit.dx, visit.dy) - round_off * radius[visit.cell]
         key = ((distance + 128.0) * 4096.0).astype(np.int64) * shift + visit.cell
         np.minimum.at(best, visit.pixel, key)
         batches.append((visit.pixel, key))
@@ -180,32 +213,32 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
         np.minimum.at(second, pixel[other], key[other])
     touched = np.flatnonzero(best != np.iinfo(np.int64).max)
     owner = np.full(size, -1, dtype=np.int32)
-    border = np.full(size, -FAR, dtype=np.float32)
+    border = np.full(size, FAR, dtype=np.float32)
+    depth = np.full(size, -FAR, dtype=np.float32)
     cosine = np.zeros(size, dtype=np.float32)
     sine = np.zeros(size, dtype=np.float32)
     if len(touched) == 0:
-        return Bodies(*(array.reshape(height, width) for array in (owner, border, cosine, sine)))
+        return Bodies(*(array.reshape(height, width) for array in (owner, border, depth, cosine, sine)))
     first = (best[touched] % shift).astype(np.int64)
     away = (best[touched] // shift).astype(np.float32) / 4096.0 - 128.0
     local_x, local_y = (cells.x - canvas.origin[0]).astype(np.float32), (cells.y - canvas.origin[1]).astype(np.float32)
     x, y = canvas.x.ravel()[touched], canvas.y.ravel()[touched]
     dx, dy = x - local_x[first], y - local_y[first]
     length = np.sqrt(dx * dx + dy * dy) + np.float32(1e-3)
-    limit = radius[first] - (away + round_off * radius[first])
+    limit = radius[first] * (1 - round_off) - away
     has_second = second[touched] != np.iinfo(np.int64).max
     rival = np.where(has_second, second[touched] % shift, first).astype(np.int64)
     beyond = (second[touched] // shift).astype(np.float32) / 4096.0 - 128.0
-    # Moving towards the rival changes the two distances at rates given by the directions to both centres.
-    away1 = away + round_off * radius[first]
-    away2 = np.where(has_second, beyond + round_off * radius[rival], FAR).astype(np.float32)
-    gx = (x - local_x[rival]) / away2 - dx / away1
-    gy = (y - local_y[rival]) / away2 - dy / away1
-    slope = np.sqrt(gx * gx + gy * gy) + np.float32(0.15)
+    # Towards the border the two distances change at rates given by their gradients.
+    gx, gy = metric.gradient(first, dx, dy)
+    rival_gx, rival_gy = metric.gradient(rival, x - local_x[rival], y - local_y[rival])
+    slope = np.hypot(rival_gx - gx, rival_gy - gy) + np.float32(0.15)
     between = np.where(has_second, (beyond - away) / slope, FAR)
     owner[touched] = first
-    border[touched] = np.minimum(between, limit)
+    border[touched] = between
+    depth[touched] = limit
     cosine[touched], sine[touched] = dx / length, dy / length
-    return Bodies(*(array.reshape(height, width) for array in (owner, border, cosine, sine)))
+    return Bodies(*(array.reshape(height, width) for array in (owner, border, depth, cosine, sine)))
 
 
 @dataclass(frozen=True)
@@ -245,6 +278,8 @@ def draw_nuclei(canvas: Canvas, cells: Cells, z0: float, thickness: float) -> Nu
     cosine, sine = np.cos(cells.angle).astype(np.float32), np.sin(cells.angle).astype(np.float32)
     a, b = cells.a.astype(np.float32), cells.b.astype(np.float32)
     waist = np.minimum(b, np.float32(4.0))
+    # Nuclei off the section's middle are cut obliquely: their outline is less sharp.
+    softness = (0.4 + 0.12 * np.abs(cells.z - z0 - thickness / 2)).astype(np.float32)
     for visit in visits(canvas, cells.x, cells.y, cells.a * (1 + 2.2 * cells.ripple) + 0.3):
         i = visit.cell
         u = (cosine[i] * visit.dx + sine[i] * visit.dy) / a[i]
@@ -270,9 +305,9 @@ def draw_nuclei(canvas: Canvas, cells: Cells, z0: float, thickness: float) -> Nu
             near = ((u * a[i] - sx) ** 2 + (v * b[i] - sy) ** 2) / (sr * sr + np.float32(1e-3))
             spot += np.where(sr > 0, np.exp(-near * near), 0.0)
         # Mean uptake stays the same from dense to open chromatin: what leaves the interior goes to rim and nucleoli.
-        inner = 1.0 - 0.36 * open_ + (0.09 + 0.16 * open_) * clump
-        density = inner + (0.12 + 0.62 * open_) * rim + 0.75 * open_ * spot
-        edge = np.minimum(away / np.float32(0.35) + 0.35, 1.0)
+        inner = 1.0 - 0.36 * open_ + (0.1 + 0.15 * open_) * clump
+        density = inner + (0.08 + 0.6 * open_) * rim + 0.7 * open_ * spot
+        edge = np.minimum(away / softness[i] + 0.3, 1.0)
         share = filled * np.maximum(density, 0.1) * tone[i] * edge
         amount += np.bincount(pixel, weights=share, minlength=size)
         key = (filled * (1.2 - rho) * 1e4).astype(np.int64) * (1 << 24) + i + 1

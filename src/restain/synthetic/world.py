@@ -57,13 +57,20 @@ class World:
     @cached_property
     def thresholds(self) -> tuple[float, float, float]:
         """Expression scores at which membrane class 1, 2 and 3 begin, so that the IHC slide has the wanted shares."""
-        scores = [self._slide_scores(column, row) for row in self.block_range for column in self.block_range]
+        scores = [self._slide_scores(column, row) for row in self.block_range() for column in self.block_range()]
         return class_thresholds(np.concatenate(scores), self.patient.shares)
 
-    @property
-    def block_range(self) -> range:
-        """Columns (and rows) of the blocks that can hold cells of the IHC slide."""
-        return range(-1, int(np.floor(self.options.side / BLOCK)) + 2)
+    def block_range(self, both: bool = False) -> range:
+        """Columns (and rows) of the blocks that can hold cells of the IHC slide, or with ``both`` of either slide."""
+        low, high = 0.0, self.options.side
+        if both and not self.options.no_deformation:
+            edge = np.linspace(0.0, high, 65)
+            far = np.full_like(edge, high)
+            border = np.concatenate([np.stack(pair, 1) for pair in ((edge, 0 * far), (edge, far), (0 * far, edge), (far, edge))])
+            reached = self.deformation.he_to_ihc_um(border)
+            low, high = min(low, float(reached.min())), max(high, float(reached.max()))
+        stray = 8.0  # um that a cell may lie outside the block of its site
+        return range(int(np.floor((low - stray) / BLOCK)), int(np.floor((high + stray) / BLOCK)) + 1)
 
     def _slide_scores(self, column: int, row: int) -> NDArray[np.float32]:
         cells = self.block(column, row)

@@ -88,13 +88,10 @@ class Batches:
             self._sampler.set_epoch(number, start)
             yield from self._loader
 
-    def mpp(self, mpp: float | None) -> float | None:
-        """The um/px that the network sees where the images have ``mpp``."""
-        resize = self._options.augmentation.resize
-        if mpp is None or resize is None:
-            return mpp
-        height, width = self._dataset.records[0].read_side("he").shape[:2]
-        return self._options.augmentation.mpp(mpp, (width, height))
+    @property
+    def mpp(self) -> float | None:
+        """The um/px that the network sees; None where the dataset does not say its own."""
+        return self._dataset.image_mpp()
 
     def samples(self) -> PairBatch:
         """The pairs of sample pictures: the first of split ``val``, else of the training split, unaugmented."""

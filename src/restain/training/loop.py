@@ -141,6 +141,7 @@ class Trainer:
     def _prepare(self) -> None:
         """Resume, then hand networks and optimizers to Fabric."""
         self.base_rates: dict[str, list[float]] = {}
+        self.stainer.to(memory_format=torch.channels_last)  # convolutions run up to 1.5 times as fast
         optimizers = self.stainer.optimizers()
         for name, optimizer in optimizers.items():
             self.base_rates[name] = [group["lr"] for group in optimizer.param_groups]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,17 @@ def train(
     folder = read_dataset(data)
     if mpp is not None and folder.mpp is not None and abs(mpp / folder.mpp - 1) > 1e-3:
         raise RestainError(f"{data}: says {folder.mpp:g} um/px, --mpp says {mpp:g}. Leave --mpp out, or mend the dataset.")
+    for problem in folder.problems:
+        console.print(f"{problem.file}: {problem.message}", markup=False, soft_wrap=True)
     torch.manual_seed(training.seed)
     stainer = build(method, config)
-    feed = Batches(folder, batches, training.seed, stainer.needs)
-    resolution = feed.mpp(mpp if mpp is not None else folder.mpp)
-    if resolution is None:
+    feed = Batches(folder if mpp is None else replace(folder, mpp=mpp), batches, training.seed, stainer.needs)
+    if feed.mpp is None:
         console.print("The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.")
     info = {
         "task": "stain",
         "method": method,
-        "mpp": resolution,
+        "mpp": feed.mpp,
         "levels": list(folder.levels),
         "data": dataset_fingerprint(folder),
         "seed": training.seed,

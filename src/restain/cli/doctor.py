@@ -1,0 +1,74 @@
+"""``restain doctor``: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restain.cli.output import print_json, print_table
+from restain.cli.parsing import call
+from restain.core.runs import versions
+from restain.metrics import METRICS
+from restain.stainers.base import STAINERS
+
+
+def examine() -> list[dict[str, Any]]:
+    """One row a check: ``check``, ``ok`` (None where it is only for information), ``finding``."""
+    rows: list[dict[str, Any]] = [
+        {"check": name, "ok": version != "(absent)", "finding": version} for name, version in versions().items()
+    ]
+    for name, what in (
+        ("openslide-python", "slides of scanners, DICOM"),
+        ("openslide-bin", "OpenSlide itself"),
+        ("tifffile", "OME-TIFF"),
+        ("imagecodecs", "JPEG tiles in TIFF"),
+        ("lightning-fabric", "training"),
+    ):
+        try:
+            rows.append({"check": name, "ok": True, "finding": f"{metadata.version(name)} ({what})"})
+        except metadata.PackageNotFoundError:
+            rows.append({"check": name, "ok": False, "finding": f"missing ({what}): pip install {name}"})
+    rows.append({"check": "cores", "ok": None, "finding": str(len(os.sched_getaffinity(0)))})
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            finding = f"{device.name}, {device.total_memory / 2**30:.0f} GiB"
+            rows.append({"check": f"cuda:{number}", "ok": True, "finding": finding})
+    else:
+        rows.append({"check": "cuda", "ok": None, "finding": "none: training runs on the CPU, slowly"})
+    rows.append({"check": "mps", "ok": None, "finding": "yes" if torch.backends.mps.is_available() else "none"})
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    rows.append({"check": "free disk here", "ok": free > 5, "finding": f"{free:.0f} GiB"})
+    rows.append({"check": "stainers", "ok": True, "finding": ", ".join(entry.name for entry in STAINERS)})
+    for metric in METRICS:
+        wanted = getattr(metric.info, "weights", None)
+        if wanted:
+            rows.append({"check": f"weights of {metric.name}", "ok": None, "finding": str(wanted)})
+    return rows
+
+
+def doctor(json: bool = False) -> int:
+    """Check the environment: libraries, devices, disk, methods, weights. Exit code 1 where something is missing.
+
+    Args:
+        json: print one JSON document.
+    """
+    rows = examine()
+    if json:
+        print_json({"python": sys.executable, "checks": rows})
+    else:
+        marks = {True: "ok", False: "MISSING", None: ""}
+        print_table("restain doctor", ["check", "", "finding"], [[r["check"], marks[r["ok"]], r["finding"]] for r in rows])
+    return 1 if any(row["ok"] is False for row in rows) else 0
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command."""
+    return call(doctor, "restain doctor", argv)

@@ -1,0 +1,91 @@
+"""``restain evaluate``: virtual against real IHC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from restain.cli.output import print_json, print_table
+from restain.cli.parsing import call
+from restain.core.errors import RestainError
+from restain.core.progress import console
+from restain.evaluate import REFERENCE, evaluate
+from restain.report import write_evaluation_report
+
+
+def command(
+    real: Path,
+    fake: list[str],
+    out: Path,
+    he: Path | None = None,
+    protocol: str = "bci",
+    split: str = "test",
+    pairs: Path | None = None,
+    tta: int | None = None,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Measure virtual IHC against real IHC, pair by pair, under a named protocol.
+
+    Writes metrics.csv (a row for each pair), summary.json and report.html.
+
+    Args:
+        real: folder of the real IHC, or a patch-pair dataset.
+        fake: folder of the virtual IHC, or NAME=FOLDER; repeated, several methods come into one table.
+        out: folder of the results.
+        he: folder of the H&E, for the pictures.
+        protocol: name of a protocol, or a YAML file with one.
+        split: split to evaluate where real is a dataset.
+        pairs: a pairs.csv with level and patient of each image.
+        tta: test-time views that were averaged for each virtual image, to be printed beside the numbers.
+        workers: images measured at a time; as many as cores if not given.
+        json: print summary.json.
+    """
+    fakes = dict(_named(word) for word in fake)
+    if len(fakes) < len(fake):
+        raise RestainError("--fake: two methods have the same name; give NAME=FOLDER.")
+    summary = evaluate(
+        real, fakes, out, protocol, he=he, split=split, pairs=pairs, test_time_views=tta, workers=workers
+    )
+    write_evaluation_report(summary, out / "report.html")
+    for line in [*summary.problems(), *summary.notes()]:
+        console.print(line, markup=False, soft_wrap=True)
+    if json:
+        print_json(summary.document())
+    else:
+        tables = {**summary.tables, REFERENCE: summary.reference}
+        rows = [
+            [name] + [table.overall[metric].mean if metric in table.overall else None for metric in summary.metrics]
+            for name, table in tables.items()
+        ]
+        cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+        title = f"Protocol {summary.protocol.name}, {len(summary.images)} images; mean over images"
+        print_table(title, ["method", *summary.metrics], cells)
+    console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
+    return summary.exit_code
+
+
+def _named(word: str) -> tuple[str, Path]:
+    """``NAME=FOLDER``, or a folder named after itself."""
+    name, equals, folder = word.partition("=")
+    return (name, Path(folder)) if equals and name and not Path(word).exists() else (Path(word).resolve().name, Path(word))
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command; ``--fake`` may be repeated."""
+    return call(command, "restain evaluate", _gathered(argv))
+
+
+def _gathered(argv: Sequence[str]) -> list[str]:
+    """Repeated ``--fake X`` as the one list that the parser takes."""
+    rest: list[str] = []
+    fakes: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--fake":
+            fakes.append(next(words, ""))
+        elif word.startswith("--fake="):
+            fakes.append(word.removeprefix("--fake="))
+        else:
+            rest.append(word)
+    return [*rest, *(f"--fake+={fake}" for fake in fakes)]

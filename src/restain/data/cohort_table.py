@@ -1,0 +1,105 @@
+"""The cohort table: one row a slide pair with patient, both slides, um/px, status and laboratory."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from restain.core.errors import RestainError
+from restain.core.files import read_csv
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One slide pair of a cohort.
+
+    Attributes:
+        name: unique in the cohort and usable as a file name: the patient, with a number where it has several rows.
+        patient: as written in the table.
+        he: the H&E slide.
+        ihc: the IHC slide; None where the table has none.
+        he_mpp: um/px given for the H&E slide; None: the slide's own is used.
+        ihc_mpp: the same for the IHC slide.
+        level: the status of the patient (column ``her2``, or ``level`` for other markers); None where unknown.
+        lab: the laboratory, None where unknown.
+    """
+
+    name: str
+    patient: str
+    he: Path
+    ihc: Path | None
+    he_mpp: float | None
+    ihc_mpp: float | None
+    level: str | None
+    lab: str | None
+
+
+def read_cohort(path: str | Path) -> list[CohortRow]:
+    """The rows of a cohort CSV: ``patient, he, ihc, mpp | he_mpp, ihc_mpp, her2, lab``.
+
+    Only ``patient`` and ``he`` are required. Slides are given relative to the CSV's folder, or absolutely.
+
+    Raises:
+        RestainError: not a readable CSV, no rows, an empty patient or H&E, an um/px that is none, or slides that do not
+            exist (all of them named).
+    """
+    path = Path(path)
+    rows = read_csv(path, required=["patient", "he"])
+    if not rows:
+        raise RestainError(f"{path}: the cohort has no rows.")
+    texts = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in rows]
+    for line, row in enumerate(texts, start=2):
+        empty = [column for column in ("patient", "he") if not row[column]]
+        if empty:
+            raise RestainError(f"{path}: line {line} has no {' and no '.join(empty)}.")
+    names = _names([row["patient"] for row in texts])
+    cohort = [_row(path, line, name, row) for line, (name, row) in enumerate(zip(names, texts, strict=True), start=2)]
+    missing = [slide for row in cohort for slide in (row.he, row.ihc) if slide is not None and not slide.exists()]
+    if missing:
+        listed = "\n  ".join(str(slide) for slide in missing)
+        raise RestainError(
+            f"{path}: {len(missing)} slides do not exist (paths are relative to the CSV's folder):\n  {listed}"
+        )
+    return cohort
+
+
+def _row(path: Path, line: int, name: str, row: dict[str, str]) -> CohortRow:
+    both = _mpp(path, line, row, "mpp")
+    return CohortRow(
+        name=name,
+        patient=row["patient"],
+        he=path.parent / row["he"],
+        ihc=path.parent / row["ihc"] if row.get("ihc") else None,
+        he_mpp=_mpp(path, line, row, "he_mpp") or both,
+        ihc_mpp=_mpp(path, line, row, "ihc_mpp") or both,
+        level=row.get("her2") or row.get("level") or None,
+        lab=row.get("lab") or None,
+    )
+
+
+def _mpp(path: Path, line: int, row: dict[str, str], column: str) -> float | None:
+    text = row.get(column)
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise RestainError(f"{path}: line {line}: {column} {text!r} is not a number of um/px, such as 0.5.")
+    return value
+
+
+def _names(patients: list[str]) -> list[str]:
+    """A file name for each row, by its patient."""
+    safe = [re.sub(r"[^\w.+-]", "_", patient).lstrip(".") or "_" for patient in patients]
+    seen: Counter[str] = Counter()
+    names = []
+    for name in safe:
+        seen[name] += 1
+        names.append(f"{name}-{seen[name]}" if safe.count(name) > 1 else name)
+    if len(set(names)) < len(names):  # "a-1" as a patient beside two rows of "a"
+        names = [f"{number:04d}-{name}" for number, name in enumerate(names, start=1)]
+    return names

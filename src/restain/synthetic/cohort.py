@@ -1,0 +1,194 @@
+"""A cohort of synthetic patients on disk: slides, truth and the table that names them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from restain.core.errors import RestainError
+from restain.core.files import write_csv
+from restain.core.items import Outcome, lock, process
+from restain.slides import PyramidWriter
+from restain.synthetic.options import GENERATOR_VERSION, SynthOptions
+from restain.synthetic.patient import draw_patient
+from restain.synthetic.render import PIXEL_BLOCK, SlideRenderer
+from restain.synthetic.truth import write_truth
+from restain.synthetic.world import World
+
+COHORT_COLUMNS = ("patient", "he", "ihc", "mpp", "her2", "lab")
+
+
+def generate_cohort(
+    out: Path,
+    patients: int,
+    size: int = 2048,
+    mpp: float = 0.5,
+    seed: int = 0,
+    same_section: bool = False,
+    no_deformation: bool = False,
+    section_gap: float = 5.0,
+    rotation: float = 8.0,
+    shift: float = 40.0,
+    elastic: float = 6.0,
+    labs: int = 6,
+    necrosis: float = 0.15,
+    folds: float = 0.1,
+    pen: float = 0.1,
+    bubbles: float = 0.08,
+    out_of_focus: float = 0.15,
+    workers: int = 1,
+) -> Outcome:
+    """Make synthetic breast-cancer patients: paired H&E and HER2-IHC slides with known truth.
+
+    Writes ``slides/<patient>_he.ome.tif`` and ``_ihc.ome.tif``, ``truth/<patient>/`` (``cells.csv``, ``landmarks.csv``,
+    ``membrane.ome.tif``, ``nuclei.ome.tif``, ``deformation.npz``, ``truth.json``) and ``cohort.csv``. Patient i depends
+    on the seed and i alone; patients already there are skipped.
+
+    Args:
+        out: the cohort's folder.
+        patients: how many.
+        size: side of each slide at level 0, in px.
+        mpp: um per px of the slides.
+        seed: of the cohort.
+        same_section: H&E and IHC show the very same section instead of neighbours.
+        no_deformation: the H&E lies exactly on the IHC.
+        section_gap: distance in um between the lower faces of the two sections.
+        rotation: largest rotation of the H&E in degrees.
+        shift: largest shift of the H&E in um.
+        elastic: root mean square elastic displacement of the H&E in um.
+        labs: number of laboratories (stains, scanners).
+        necrosis: share of patients with necrosis.
+        folds: share of slides with a fold.
+        pen: share of H&E slides with a pen mark.
+        bubbles: share of slides with air bubbles.
+        out_of_focus: share of slides with a region out of focus.
+        workers: processes, one patient each; the result does not depend on it.
+
+    Returns:
+        What was made, by patient (``results``), and what failed (``failures``).
+
+    Raises:
+        RestainError: an option out of range (named), or another command writes to ``out``.
+    """
+    options = SynthOptions(
+        size=size,
+        mpp=mpp,
+        seed=seed,
+        same_section=same_section,
+        no_deformation=no_deformation,
+        section_gap=section_gap,
+        rotation=rotation,
+        shift=shift,
+        elastic=elastic,
+        labs=labs,
+        necrosis=necrosis,
+        folds=folds,
+        pen=pen,
+        bubbles=bubbles,
+        out_of_focus=out_of_focus,
+    )
+    if patients < 1 or workers < 1:
+        raise RestainError(f"synthetic patients: patients and workers must be at least 1, got {patients} and {workers}.")
+    out = Path(out)
+    index = {draw_patient(options, number).name: number for number in range(patients)}
+    settings: dict[str, Any] = {"generator": GENERATOR_VERSION, "options": asdict(options)}
+    with lock(out / ".lock"):
+        if workers > 1:
+            _make_ahead(out, options, index, settings, workers)
+        outcome = process(
+            list(index),
+            lambda name: make_patient(out, options, index[name]),
+            out / ".state",
+            settings,
+            "patients",
+            lambda name: patient_files(out, name),
+        )
+        rows = [outcome.results[name] for name in index if name in outcome.results]
+        write_csv(out / "cohort.csv", COHORT_COLUMNS, rows)
+    return outcome
+
+
+def patient_files(out: Path, name: str) -> list[Path]:
+    """The files that make up a patient."""
+    truth = out / "truth" / name
+    slides = [out / "slides" / f"{name}_{stain}.ome.tif" for stain in ("he", "ihc")]
+    names = ("cells.csv", "landmarks.csv", "membrane.ome.tif", "nuclei.ome.tif", "deformation.npz", "truth.json")
+    return slides + [truth / file for file in names]
+
+
+def make_patient(out: Path, options: SynthOptions, index: int) -> dict[str, Any]:
+    """Write one patient's slides and truth.
+
+    Args:
+        out: the cohort's folder.
+        options: of the cohort.
+        index: of the patient.
+
+    Returns:
+        The patient's row of ``cohort.csv``.
+    """
+    world = World(options, index)
+    name = world.patient.name
+    lab = f"lab{world.patient.lab + 1}"
+    truth = out / "truth" / name
+    renderers = {stain: SlideRenderer(world, stain) for stain in ("ihc", "he")}
+    paths = {stain: out / "slides" / f"{name}_{stain}.ome.tif" for stain in renderers}
+    size = (options.size, options.size)
+    text = f"restain synthetic patient {name}, generator {GENERATOR_VERSION}"
+    blocks = range(-(-options.size // PIXEL_BLOCK))
+    with (
+        PyramidWriter(paths["ihc"], size, options.mpp, quality=renderers["ihc"].look.scanner.quality, description=text) as slide,
+        PyramidWriter(truth / "membrane.ome.tif", size, options.mpp, compression="deflate", fill=0) as membrane,
+        PyramidWriter(truth / "nuclei.ome.tif", size, options.mpp, compression="deflate", fill=0) as nuclei,
+    ):
+        for row in blocks:
+            for column in blocks:
+                block = renderers["ihc"].block(column, row)
+                x, y = column * PIXEL_BLOCK, row * PIXEL_BLOCK
+                slide.write(x, y, block.rgb)
+                membrane.write(x, y, block.membrane)
+                nuclei.write(x, y, block.nuclei)
+    with PyramidWriter(paths["he"], size, options.mpp, quality=renderers["he"].look.scanner.quality, description=text) as slide:
+        for row in blocks:
+            for column in blocks:
+                slide.write(column * PIXEL_BLOCK, row * PIXEL_BLOCK, renderers["he"].block(column, row).rgb)
+    found = write_truth(world, truth, {stain: renderer.artefacts for stain, renderer in renderers.items()}, lab)
+    return {
+        "patient": name,
+        "he": paths["he"].relative_to(out).as_posix(),
+        "ihc": paths["ihc"].relative_to(out).as_posix(),
+        "mpp": options.mpp,
+        "her2": found["her2"],
+        "lab": lab,
+    }
+
+
+def _make_ahead(
+    out: Path, options: SynthOptions, index: dict[str, int], settings: dict[str, Any], workers: int
+) -> None:
+    """Let processes make the patients; what they finished is then found done by ``process``, failures are met again."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(index)), mp_context=context, initializer=_one_thread) as pool:
+        jobs = [pool.submit(_make_one, out, options, name, number, settings) for name, number in index.items()]
+        for job in jobs:
+            job.result()
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _make_one(out: Path, options: SynthOptions, name: str, number: int, settings: dict[str, Any]) -> None:
+    process(
+        [name],
+        lambda _: make_patient(out, options, number),
+        out / ".state",
+        settings,
+        name,
+        lambda item: patient_files(out, item),
+    )
