@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restain.data import check_dataset, dataset_stats
+from restain.data import (
+    EpochBatchSampler,
+    PairDataset,
+    check_dataset,
+    dataset_stats,
+    make_dataloader,
+    read_dataset,
+    without_bad_images,
+)
 
 
 def kinds(report):
@@ -61,6 +69,13 @@ def test_same_picture_in_training_and_test(bci):
     (problem,) = [problem for problem in check_dataset(root).problems if problem.kind == "repeated-picture"]
     assert "test and train" in problem.message
     assert str(copy) in problem.message + problem.file
+
+
+def test_same_picture_under_one_name_in_two_splits(tmp_path, picture, save):
+    for split in ("train", "test"):
+        for side in "AB":
+            save(tmp_path / f"{split}{side}" / "1.png", picture(ord(side)))
+    assert sum(kind == "repeated-picture" for _, kind in kinds(check_dataset(tmp_path))) == 2
 
 
 def test_patient_in_two_splits(bci):
@@ -130,3 +145,16 @@ def test_stats_count_unreadable_images(bci):
     stats = dataset_stats(root)
     assert [entry["file"] for entry in stats["unreadable"]] == [str(bad)]
     assert stats["he"]["images"] == 4
+
+
+def test_without_bad_images_training_goes_on(bci, picture, save):
+    root = bci({"train": [f"{index}_train_{index % 2}+" for index in range(6)]})
+    (root / "HE/train/0_train_0+.png").write_bytes(b"broken")
+    save(root / "IHC/train/1_train_1+.png", picture(5, 10, 24))
+    (root / "IHC/train/2_train_0+.png").unlink()
+    folder = without_bad_images(read_dataset(root))
+    assert sorted(problem.kind for problem in folder.problems) == ["different-sizes", "missing-partner", "unreadable"]
+    assert not any(problem.message.startswith(problem.file) for problem in folder.problems)
+    dataset = PairDataset(folder, "train")
+    names = [name for batch in make_dataloader(dataset, EpochBatchSampler(len(dataset), 2)) for name in batch.names]
+    assert sorted(names) == ["3_train_1+", "4_train_0+", "5_train_1+"]

@@ -9,7 +9,8 @@ from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
 from restain.core.errors import RestainError
 from restain.core.progress import console
-from restain.evaluate import REFERENCE, evaluate
+from restain.evaluate import REFERENCE, Table, evaluate
+from restain.metrics import METRICS
 from restain.report import write_evaluation_report
 
 
@@ -54,15 +55,17 @@ def command(
         print_json(summary.document())
     else:
         tables = {**summary.tables, REFERENCE: summary.reference}
-        rows = [
-            [name] + [table.overall[metric].mean if metric in table.overall else None for metric in summary.metrics]
-            for name, table in tables.items()
-        ]
-        cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+        rows = [[name, *(_mean(table, metric) for metric in summary.metrics)] for name, table in tables.items()]
         title = f"Protocol {summary.protocol.name}, {len(summary.images)} images; mean over images"
-        print_table(title, ["method", *summary.metrics], cells)
+        print_table(title, ["method", *summary.metrics], rows)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
     return summary.exit_code
+
+
+def _mean(table: Table, metric: str) -> str:
+    """A mean as it is printed; empty where there is none."""
+    found = table.overall.get(metric)
+    return "" if found is None or found.mean is None else f"{found.mean:.{METRICS[metric].info.decimals}f}"
 
 
 def _named(word: str) -> tuple[str, Path]:

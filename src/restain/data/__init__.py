@@ -3,7 +3,7 @@
 from restain.data.augment import Augmentation
 from restain.data.batch import PairBatch, PairSample, collate, from_network, to_network
 from restain.data.build import BuildResult, PairsConfig, build_pairs
-from restain.data.check import DatasetReport, check_dataset
+from restain.data.check import DatasetReport, check_dataset, without_bad_images
 from restain.data.cohort_table import CohortRow, read_cohort
 from restain.data.dataset import NEEDS, PairDataset, require
 from restain.data.levels import levels_from_names, sorted_levels
@@ -46,4 +46,5 @@ __all__ = [
     "split_groups",
     "split_records",
     "to_network",
+    "without_bad_images",
 ]

@@ -83,8 +83,9 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
 
 def to_network(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Images uint8 [H, W, 3] of one size as float32 [N, 3, H, W] in [-1, 1]: x / 127.5 - 1."""
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return stacked.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+    # Channels are brought to the front while they are bytes: a quarter of the memory traffic.
+    stacked = np.stack([image.transpose(2, 0, 1) for image in images])
+    return torch.from_numpy(stacked).float().div_(127.5).sub_(1)
 
 
 def from_network(images: Tensor) -> NDArray[np.uint8]:

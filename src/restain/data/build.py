@@ -105,7 +105,7 @@ def build_pairs(rows: Sequence[CohortRow], out: str | Path, config: PairsConfig)
     with lock(out / ".lock"):
         plan, failures = _plan(rows, out, config)
         cuts = {
-            row.name: Cut(row, splits[row.patient], plan[row.name]["first"], config_cutting(config))
+            row.name: Cut(row, splits[row.patient], plan[row.name]["first"], _cutting(config))
             for row in rows
             if row.name in plan
         }
@@ -126,7 +126,7 @@ def build_pairs(rows: Sequence[CohortRow], out: str | Path, config: PairsConfig)
     return BuildResult(str(out), {split: kept.count(split) for split in SPLITS}, len(table) - len(kept), failures)
 
 
-def config_cutting(config: PairsConfig) -> Cutting:
+def _cutting(config: PairsConfig) -> Cutting:
     """The part of ``config`` that cutting a slide pair needs."""
     return Cutting(config.mpp, config.size, config.stride or config.size, config.min_tissue)
 
@@ -159,7 +159,7 @@ def _plan(
                 _forget(out, row.name)
                 del plan[row.name]
             if row.name not in plan:
-                count = count_patches(row, config_cutting(config))
+                count = count_patches(row, _cutting(config))
                 plan[row.name] = {"first": free, "count": count, "stamp": stamp}
                 free += count
         except (ItemError, OSError) as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from restain.data.reading import read_dataset
-from restain.data.records import PairFolder, PairRecord, Problem, dataset_fingerprint
-from restain.data.scan import ImageFacts, ScannedPair, scan
+from restain.data.records import LoneImage, PairFolder, PairRecord, Problem, dataset_fingerprint
+from restain.data.scan import ScannedPair, scan
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,22 @@ def check_dataset(root: str | Path) -> DatasetReport:
     )
 
 
+def without_bad_images(folder: PairFolder) -> PairFolder:
+    """``folder`` without the pairs that training would fail on, after decoding every image.
+
+    Pairs with an unreadable image or different sizes, and unreadable images without a partner, are left out; each is
+    among the ``problems`` of the result.
+    """
+    problems = [problem for problem in _bad_images(scan(folder, "looking at pairs")) if problem.severity == "error"]
+    bad = {problem.file for problem in problems}
+    return replace(
+        folder,
+        records=tuple(record for record in folder.records if not {str(record.he), str(record.ihc)} & bad),
+        lone=tuple(image for image in folder.lone if str(image.path) not in bad),
+        problems=(*folder.problems, *problems),
+    )
+
+
 def _count_levels(folder: PairFolder, records: list[PairRecord]) -> dict[str, int]:
     counts = Counter(record.level for record in records)
     known = {level: counts[level] for level in folder.levels}
@@ -92,16 +108,16 @@ def _bad_images(scanned: list[ScannedPair]) -> Iterator[Problem]:
             continue
         width, height = pair.he.size[0] + pair.ihc.size[0], pair.he.size[1]
         if isinstance(pair.record, PairRecord) and pair.record.side_by_side and width != 2 * height:
-            message = f"{pair.he.path}: {_px((width, height))} is not twice as wide as high, so it is not two images."
+            message = f"{_px((width, height))} is not twice as wide as high, so it is not two images."
             yield Problem("error", "not-side-by-side", str(pair.he.path), message)
         elif pair.he.size != pair.ihc.size:
             message = (
-                f"{pair.he.path}: {_px(pair.he.size)}, but its partner {pair.ihc.path} has {_px(pair.ihc.size)}. "
+                f"{_px(pair.he.size)}, but its partner {pair.ihc.path} has {_px(pair.ihc.size)}. "
                 "Cut both from registered slides again, or remove the pair."
             )
             yield Problem("error", "different-sizes", str(pair.he.path), message)
         elif pair.he.digest == pair.ihc.digest:
-            message = f"{pair.he.path}: H&E and IHC are the same picture."
+            message = "H&E and IHC are the same picture."
             yield Problem("warning", "same-picture", str(pair.he.path), message)
 
 
@@ -121,27 +137,25 @@ def _mixed_sizes(scanned: list[ScannedPair]) -> Iterator[Problem]:
 
 def _repeated(scanned: list[ScannedPair]) -> Iterator[Problem]:
     """Pictures that occur more than once: across splits they make the test set known to the training."""
-    seen: dict[str, list[tuple[str, ImageFacts]]] = defaultdict(list)
+    seen: dict[str, dict[Path, PairRecord | LoneImage]] = defaultdict(dict)
     for pair in scanned:
-        for image in {id(image): image for image in (pair.he, pair.ihc) if image is not None}.values():
-            if all(image.path != other.path for _, other in seen[image.digest]):
-                seen[image.digest].append((pair.record.split, image))
-    for images in seen.values():
-        names = {image.path.stem for _, image in images}
-        if len(names) > 1:
-            (_, first), *rest = images
-            splits = sorted({split for split, _ in images})
+        for image in (pair.he, pair.ihc):
+            if image is not None:
+                seen[image.digest][image.path] = pair.record
+    for files in seen.values():
+        if len({(record.split, record.name) for record in files.values()}) > 1:
+            first, *others = files
+            splits = sorted({record.split for record in files.values()})
             where = f"in splits {' and '.join(splits)}" if len(splits) > 1 else f"within {splits[0]}"
-            others = ", ".join(str(image.path) for _, image in rest[:3])
-            message = f"{first.path}: the same picture {len(images)} times {where}: also {others}."
-            yield Problem("warning", "repeated-picture", str(first.path), message)
+            message = f"the same picture {len(files)} times {where}: also {', '.join(map(str, others[:3]))}."
+            yield Problem("warning", "repeated-picture", str(first), message)
 
 
 def _levels(folder: PairFolder) -> Iterator[Problem]:
     unknown = [record for record in folder.records if record.level is None]
     if unknown and not folder.levels:
         message = (
-            f"{folder.root}: no levels in the file names (like 00820_train_2+.png) and none in pairs.csv; methods and "
+            "no levels in the file names (like 00820_train_2+.png) and none in pairs.csv; methods and "
             "tables by level cannot be used."
         )
         yield Problem("warning", "no-levels", str(folder.root), message)
@@ -153,7 +167,7 @@ def _levels(folder: PairFolder) -> Iterator[Problem]:
 def _splits(folder: PairFolder) -> Iterator[Problem]:
     if folder.records and not folder.split("train"):
         have = ", ".join(f"{split} ({count})" for split, count in folder.splits.items())
-        message = f"{folder.root}: no pairs in split train; there are {have}."
+        message = f"no pairs in split train; there are {have}."
         yield Problem("warning", "no-training-pairs", str(folder.root), message)
 
 
@@ -174,14 +188,14 @@ def _origin(folder: PairFolder) -> Iterator[Problem]:
             yield Problem("warning", f"shared-{kind}", str(folder.root), message)
     if several and all(record.patient is None and record.slide is None for record in folder.records):
         message = (
-            f"{folder.root}: slides and patients cannot be told apart (no pairs.csv with columns slide, patient). The "
+            "slides and patients cannot be told apart (no pairs.csv with columns slide, patient). The "
             "given split is used; it may be by patch, with patches of one slide in training and test."
         )
         yield Problem("warning", "origin-unknown", str(folder.root), message)
     resolutions = {record.mpp for record in folder.records}
     if len(resolutions) > 1:
         table = ", ".join(str(mpp) if mpp is not None else "unknown" for mpp in sorted(resolutions, key=str))
-        message = f"{folder.root}: patches of different um/px in pairs.csv ({table}); a stainer needs one."
+        message = f"patches of different um/px in pairs.csv ({table}); a stainer needs one."
         yield Problem("warning", "mixed-resolution", str(folder.root), message)
 
 

@@ -101,7 +101,7 @@ def _by_stem(folder: Path, problems: list[Problem]) -> tuple[dict[str, Path], se
     for paths in files.values():
         if len(paths) > 1:
             others = ", ".join(path.name for path in paths[1:])
-            message = f"{paths[0]}: {others} has the same name but for the suffix; none is used. Remove all but one."
+            message = f"{others} has the same name but for the suffix; none is used. Remove all but one."
             problems.append(Problem("error", "duplicate-stem", str(paths[0]), message))
     ambiguous = {stem for stem, paths in files.items() if len(paths) > 1}
     return {stem: paths[0] for stem, paths in files.items() if stem not in ambiguous}, ambiguous
@@ -113,7 +113,7 @@ def _lone(these: Mapping[str, Path], those: Mapping[str, Path], split: str, side
 
 def _missing_partner(image: LoneImage, folders: SplitFolders) -> Problem:
     other = folders.ihc if image.side == "he" else folders.he
-    message = f"{image.path}: no partner called {image.name} in {other}; the image is left out of paired training."
+    message = f"no partner called {image.name} in {other}; the image is left out of paired training."
     return Problem("error", "missing-partner", str(image.path), message)
 
 
@@ -134,7 +134,7 @@ def _apply_table(table: PairsTable, records: list[PairRecord], problems: list[Pr
             continue
         row = table.row(record.split, record.name)
         if row is None:
-            message = f"{record.he}: not listed in {table.path}; its slide and patient are unknown."
+            message = f"not listed in {table.path}; its slide and patient are unknown."
             problems.append(Problem("warning", "not-listed", str(record.he), message))
             kept.append(record)
         else:
@@ -152,6 +152,6 @@ def _apply_table(table: PairsTable, records: list[PairRecord], problems: list[Pr
     reported = {Path(problem.file).stem for problem in problems if problem.severity == "error"}
     for row in table.rows:
         if row.kept and row.name not in present | reported:
-            message = f"{table.path}: lists {row.name}, but there is no such pair of images in {table.path.parent}."
+            message = f"listed in {table.path}, but there is no such pair of images."
             problems.append(Problem("error", "missing-pair", row.name, message))
     return kept, sum(not row.kept for row in table.rows)

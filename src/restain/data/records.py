@@ -104,7 +104,7 @@ class Problem:
         severity: ``error`` for a bad item (left out, exit code 1), ``warning`` for something to know.
         kind: what it is, one word per kind (``missing-partner``, ``unreadable`` ...).
         file: the file or folder that it is about.
-        message: what is wrong and what to do.
+        message: what is wrong and what to do; it does not begin with the file, print it as ``file: message``.
     """
 
     severity: Severity

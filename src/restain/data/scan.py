@@ -74,7 +74,7 @@ def _scan_one(record: PairRecord | LoneImage) -> ScannedPair:
         try:
             image = read_image(record.he)
         except ItemError as error:
-            return ScannedPair(record, None, None, ((record.he, str(error)),))
+            return ScannedPair(record, None, None, ((record.he, _reason(record.he, error)),))
         middle = image.shape[1] // 2
         return ScannedPair(record, _measure(record.he, image[:, :middle]), _measure(record.he, image[:, middle:]), ())
     (he, he_reasons), (ihc, ihc_reasons) = _facts(record.he), _facts(record.ihc)
@@ -85,7 +85,7 @@ def _facts(path: Path) -> tuple[ImageFacts | None, tuple[tuple[Path, str], ...]]
     try:
         return _measure(path, read_image(path)), ()
     except ItemError as error:
-        return None, ((path, str(error)),)
+        return None, ((path, _reason(path, error)),)
 
 
 def _measure(path: Path, image: NDArray[np.uint8]) -> ImageFacts:
@@ -94,6 +94,11 @@ def _measure(path: Path, image: NDArray[np.uint8]) -> ImageFacts:
     mean, std = (np.asarray(values, np.float64).ravel() for values in cv2.meanStdDev(image))
     digest = hashlib.sha1(f"{width}x{height}".encode() + image.tobytes(), usedforsecurity=False).hexdigest()
     return ImageFacts(path, (width, height), _three(mean), _three(std), digest)
+
+
+def _reason(path: Path, error: ItemError) -> str:
+    """The error's message without the file that it begins with."""
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _three(values: NDArray[np.float64]) -> tuple[float, float, float]:

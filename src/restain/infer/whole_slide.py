@@ -85,7 +85,7 @@ def stain_slide(
         write_image(thumbnail, slide.thumbnail(1024))
         raise NoTissueError(
             f"{slide.path}: no tissue found; see {thumbnail}. If there is tissue, stain everything with "
-            "--tissue_only false."
+            "--tissue-only false."
         )
     # Cores lie on the writer's tiles; the halo keeps the network's strides in phase from window to window.
     core0 = WRITER_TILE * max(1, round(core * ratio / WRITER_TILE))
@@ -162,6 +162,6 @@ def require_run_mpp(run_mpp: float | None, run: Path) -> float:
     if run_mpp is None:
         raise RestainError(
             f"{run}: the run knows no um/px, so it cannot stain a slide. Train with --mpp (or a dataset whose pairs.csv "
-            "has mpp), or pass --run_mpp with the um/px of its training images."
+            "has mpp), or pass --run-mpp with the um/px of its training images."
         )
     return run_mpp

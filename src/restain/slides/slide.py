@@ -10,10 +10,10 @@ from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from restain.core.errors import MissingResolutionError, RestainError
 from restain.slides.decoding import is_tiff
+from restain.slides.resampling import resample, span
 from restain.slides.resolution import single
 from restain.slides.sources import ImageSource, OpenSlideSource, Source, openslide_vendor
 from restain.slides.tiff_source import TiffSource
@@ -21,10 +21,7 @@ from restain.slides.tiff_source import TiffSource
 FINER = 1.01
 """A level may be 1 % coarser than asked for and is then enlarged that little, rather than reading 4 times more."""
 
-_SUPPORT = 2
-"""Half width of the bicubic kernel, in output pixels (Keys 1981, a = -0.5, widened by the factor of reduction)."""
-
-_BLOCK = 16 * 2**20
+_BLOCK = 4 * 2**20
 """Stored pixels resampled at once; larger regions are done in parts, so memory does not grow with the slide."""
 
 
@@ -212,29 +209,17 @@ class Slide:
         self, number: int, corner: tuple[float, float], step: tuple[float, float], size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """Output pixels of ``step`` stored pixels each from ``corner`` on; beyond the level its edge is repeated."""
-        level = self._levels[number]
-        source = self._pixels()
-        first, last, before, after = [0, 0], [0, 0], [0, 0], [0, 0]
-        aligned = True
-        for axis, extent in enumerate((level.width, level.height)):
-            start, stop = corner[axis], corner[axis] + size[axis] * step[axis]
-            exact = abs(step[axis] - 1) < 1e-9 and abs(start - round(start)) < 1e-6
-            aligned &= exact
-            margin = 0 if exact else math.ceil(_SUPPORT * max(1.0, step[axis])) + 1
-            low = min(extent - 1, (round(start) if exact else math.floor(start)) - margin)
-            high = max(1, (round(stop) if exact else math.ceil(stop)) + margin)
-            first[axis], before[axis] = max(0, low), max(0, -low)
-            last[axis], after[axis] = min(extent, high), max(0, high - extent)
-        pixels = source.read(number, first[0], first[1], last[0] - first[0], last[1] - first[1])
-        if any(before) or any(after):
-            pixels = np.pad(pixels, ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
-        if aligned and pixels.shape[:2] == (size[1], size[0]):
-            return pixels
-        left, top = (max(0.0, corner[axis] - first[axis] + before[axis]) for axis in (0, 1))
-        right = min(left + size[0] * step[0], pixels.shape[1])
-        bottom = min(top + size[1] * step[1], pixels.shape[0])
-        box = (left, top, right, bottom)
-        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box))
+        level, source = self._levels[number], self._pixels()
+        whole = tuple(round(value) for value in corner)
+        aligned = all(
+            abs(step[axis] - 1) < 1e-9 and abs(corner[axis] - whole[axis]) < 1e-6 for axis in (0, 1)
+        )  # nothing to interpolate
+        if aligned and whole[0] + size[0] <= level.width and whole[1] + size[1] <= level.height and min(whole) >= 0:
+            return source.read(number, whole[0], whole[1], *size)
+        left, right = span(corner[0], step[0], size[0], level.width)
+        top, bottom = span(corner[1], step[1], size[1], level.height)
+        pixels = source.read(number, left, top, right - left, bottom - top)
+        return resample(pixels, (left, top), corner, step, size)
 
 
 def _inside(start: float, step: float, count: int, extent: int) -> range:

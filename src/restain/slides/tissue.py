@@ -143,7 +143,7 @@ def _search(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.uint
     absorbance = -np.log10(np.maximum(rgb, 1).astype(np.float32) / np.maximum(white, 1).astype(np.float32))
     smooth = np.asarray(cv2.GaussianBlur(absorbance, (0, 0), _SMOOTH), np.float32)
     ink = _ink(smooth)
-    grey = np.minimum(rgb.astype(np.float32).mean(axis=2) / np.float32(white.mean()), 1)
+    grey = np.minimum(rgb.astype(np.float32).mean(axis=2) / np.float32(max(white.mean(), 1)), 1)
     grey[ink] = 1  # or its border would be texture on the glass around it
     texture = cv2.GaussianBlur(_local_deviation(grey, 7), (0, 0), 2 * _SMOOTH)
     found = np.maximum(smooth.max(axis=2), 0) / _ABSORBS + texture / _TEXTURED > 1

@@ -6,8 +6,11 @@ from quantiles over a coarse look at the whole slide, so that shares of tumour, 
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +28,7 @@ GRID_STEP = 2.0
 FAT_CELL = 54.0
 """um between the centres of fat cells."""
 
-Axis = NDArray[np.float64]
+Axis = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,21 @@ class Architecture:
         self.side = options.side
         self.region_scale = float(np.clip(0.3 * self.side, 90.0, 700.0))
 
+        self._kept: OrderedDict[tuple[float, ...], dict[str, Field]] = OrderedDict()
+
+    def _keep(self, name: str, x: Axis, y: Axis, draw: Callable[[], Field]) -> Field:
+        """A field that does not depend on depth: drawn once for both sections of a window."""
+        window = (float(x[0]), float(x[-1]), len(x), float(y[0]), float(y[-1]), len(y))
+        fields = self._kept.setdefault(window, {})
+        if len(self._kept) > 3:
+            self._kept.popitem(last=False)
+        if name not in fields:
+            fields[name] = draw()
+        return fields[name]
+
     def _noise(self, name: str, scale: float, x: Axis, y: Axis) -> Field:
-        return LatticeNoise(subseed(self.patient.seed, name), scale).on_grid(x, y)
+        noise = LatticeNoise(subseed(self.patient.seed, name), scale)
+        return self._keep(f"{name} {scale}", x, y, lambda: noise.on_grid(x, y))
 
     def _deep(self, name: str, scale: float, x: Axis, y: Axis, z: float) -> Field:
         """Noise that also drifts with depth: unrelated after about one and a half scales."""
@@ -105,7 +121,9 @@ class Architecture:
     def adipocytes(self, x0: float, x1: float, y0: float, y1: float) -> Sites:
         """Fat cells whose sites lie in a window (um). They are far larger than the sections are apart: one layer."""
         box = Box(x0, x1, y0, y1, 0.0, 1.0)
-        sites = relaxed_lattice(subseed(self.patient.seed, "adipocyte"), (FAT_CELL, FAT_CELL, 1e4), box, 0.9, planar=True)
+        sites = relaxed_lattice(
+            subseed(self.patient.seed, "adipocyte"), (FAT_CELL, FAT_CELL, 1e4), box, 0.9, planar=True
+        )
         layer = sites.index[:, 2] == 0
         index, position = sites.index[layer], sites.position[layer]
         if len(index) == 0:
@@ -171,13 +189,13 @@ class Architecture:
         patient = self.patient
         home, _, nest_cut = self._cuts
         step = float(x[1] - x[0])
-        edge = self.edge(x, y)
+        edge = self._keep("edge", x, y, lambda: self.edge(x, y))
         territory = self._territory(x, y)
-        fat = self._fat_bodies(x, y)
+        fat = self._keep("fat bodies", x, y, lambda: self._fat_bodies(x, y))
         ducts = duct_field(patient, x, y, z)
         core = self._nest_noise(x, y, z) - np.float32(nest_cut)
-        # The territory's border thins the nests out instead of cutting through them.
-        core = np.minimum(core, 2.2 * (territory - np.float32(home)) + 0.25)
+        # Outside the tumour's territory nests thin out and end; the border of the territory itself is never seen.
+        core = core - 2.6 * np.maximum(np.float32(home + 0.12) - territory, 0.0)
         nest = _signed(core, step, patient.nest_scale)
         nest = np.minimum(np.minimum(nest, edge - 2.0), np.minimum(-fat - 3.0, ducts.clearance - 12.0))
         lumen = self._lumen(x, y, z, nest)
@@ -210,13 +228,13 @@ class Architecture:
         if not self.patient.necrotic:
             return np.full_like(nest, -100.0)
         patches = _signed(self._noise("necrosis", 70.0, x, y) - 0.2, step, 70.0)
-        return np.minimum(patches, nest - 26.0)
+        return np.asarray(np.minimum(patches, nest - 26.0))
 
     def _immune(self, x: Axis, y: Axis, nest: Field, ducts: DuctField) -> Field:
         """Lymphocytes gather in clusters, mostly along the border of nests and around ducts and vessels."""
         amount = self.patient.inflammation
         cluster = self._noise("immune", 55.0, x, y) + 0.6 * self._noise("immune-fine", 20.0, x, y)
-        border = np.exp(-np.abs(nest + 10.0) / 22.0) + 0.5 * np.exp(-np.abs(ducts.vessel - 6.0) / 14.0)
+        border = np.exp(-np.abs(nest + 10.0) / 22.0) + 0.5 * _near(np.abs(ducts.vessel - 6.0), 24.0)
         dense = _soft(3.2 * (cluster + 0.9 * border - np.float32(2.25 - 1.1 * amount)))
         sparse = np.float32(0.015 + 0.05 * amount) * (0.4 + border)
         share = 0.85 * dense + sparse
@@ -229,7 +247,7 @@ class Architecture:
         bent = 105.0 * self._noise("fibre", 260.0, x, y) + 30.0 * self._noise("fibre-fine", 70.0, x, y)
         bent += 7.0 * self._noise("fibre-wave", 24.0, x, y)
         crimp = 2.6 * self._noise("crimp", 10.0, x, y)
-        wrap = 16.0 * np.exp(np.minimum(nest, 0.0) / 18.0) + 30.0 * np.exp(-np.maximum(ducts.clearance, 0.0) / 22.0)
+        wrap = 16.0 * np.exp(np.minimum(nest, 0.0) / 18.0) + 28.0 * _near(ducts.clearance, 28.0)
         return np.asarray(plane + bent + crimp - wrap, dtype=np.float32)
 
     def _along(self, x: Axis, y: Axis) -> Field:
@@ -243,6 +261,11 @@ def _signed(values: Field, step: float, scale: float) -> Field:
     down, across = np.gradient(values, step)
     slope = np.sqrt(down**2 + across**2 + np.float32((0.35 / scale) ** 2))
     return np.asarray(values / slope, dtype=np.float32)
+
+
+def _near(distance: Field, reach: float) -> Field:
+    """1 at distance 0, smoothly down to exactly 0 at ``reach``."""
+    return np.asarray((1 - np.clip(distance / reach, 0.0, 1.0)) ** 2, dtype=np.float32)
 
 
 def _soft(values: Field) -> Field:

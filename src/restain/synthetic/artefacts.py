@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from restain.synthetic.hashing import subseed
 from restain.synthetic.noise import Field, LatticeNoise
@@ -72,7 +71,9 @@ def draw_artefacts(options: SynthOptions, patient: Patient, stain: str) -> Artef
     if rng.random() < options.folds:
         x, y = rng.uniform(0.2, 0.8, size=2) * side
         width = float(min(rng.uniform(10, 40), 0.05 * side))
-        folds.append(Fold(float(x), float(y), float(rng.uniform(0, np.pi)), width, float(rng.uniform(0.05, 0.2) * side)))
+        folds.append(
+            Fold(float(x), float(y), float(rng.uniform(0, np.pi)), width, float(rng.uniform(0.05, 0.2) * side))
+        )
     if rng.random() < (options.pen if stain == "he" else 0.3 * options.pen):
         corner = rng.integers(0, 2, size=2) * side
         width = float(min(rng.uniform(150, 450), 0.1 * side))
@@ -86,7 +87,7 @@ def draw_artefacts(options: SynthOptions, patient: Patient, stain: str) -> Artef
     return Artefacts(tuple(folds), tuple(pens), tuple(bubbles), subseed(seed, "defocus") if blurred else None)
 
 
-def thickness_factor(artefacts: Artefacts, x: NDArray[np.float64], y: NDArray[np.float64]) -> Field | None:
+def thickness_factor(artefacts: Artefacts, x: Field, y: Field) -> Field | None:
     """How many times its thickness the tissue lies at the crossings of ``x`` and ``y`` (um); None: 1 everywhere."""
     if not artefacts.folds:
         return None
@@ -103,7 +104,7 @@ def thickness_factor(artefacts: Artefacts, x: NDArray[np.float64], y: NDArray[np
     return factor
 
 
-def defocus(artefacts: Artefacts, side: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> Field | None:
+def defocus(artefacts: Artefacts, side: float, x: Field, y: Field) -> Field | None:
     """0 sharp to 1 far out of focus at the crossings of ``x`` and ``y`` (um); None: sharp everywhere."""
     if artefacts.defocus_seed is None:
         return None
@@ -112,9 +113,7 @@ def defocus(artefacts: Artefacts, side: float, x: NDArray[np.float64], y: NDArra
     return np.asarray(np.clip((field - 0.7) * 1.2, 0.0, 1.0), dtype=np.float32)
 
 
-def overlay(
-    light: NDArray[np.float32], artefacts: Artefacts, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def overlay(light: Field, artefacts: Artefacts, x: Field, y: Field) -> Field:
     """``light`` [len(y), len(x), 3] after ink and bubbles."""
     for pen in artefacts.pens:
         distance = np.abs(np.hypot((x - pen.x)[None, :], (y - pen.y)[:, None]) - pen.radius)
@@ -132,6 +131,6 @@ def overlay(
     return np.asarray(light, dtype=np.float32)
 
 
-def _step(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    smooth: NDArray[np.float64] = 0.5 + 0.5 * np.tanh(values)
+def _step(values: Field) -> Field:
+    smooth: Field = 0.5 + 0.5 * np.tanh(values)
     return smooth

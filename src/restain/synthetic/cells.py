@@ -97,8 +97,8 @@ def concatenate(tables: list[Cells]) -> Cells:
 class _Surroundings:
     """Tissue fields around a block, looked up at points by bilinear interpolation in the plane and linear in depth."""
 
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
+    x: Field
+    y: Field
     depths: tuple[float, float]
     tissue: tuple[Tissue, Tissue]
 
@@ -159,7 +159,7 @@ class CellSource:
         upper = lower if same else self.architecture.fields(x, y, self.depths[1])
         around = _Surroundings(x, y, self.depths, (lower, upper))
         box = Box(x0, x0 + BLOCK, y0, y0 + BLOCK, 0.0, self.top)
-        drawn = [self._lymphocytes(box, around), self._fibroblasts(box, around), self._adipocytes(box, around)]
+        drawn = [self._lymphocytes(box, around), self._fibroblasts(box, around), self._adipocytes(box)]
         # Lattices of what is not there need not be relaxed.
         if max(float(tissue.nest.max()) for tissue in around.tissue) > 0:
             drawn.append(self._tumour(box, around))
@@ -170,14 +170,14 @@ class CellSource:
         table = concatenate(drawn)
         return table.take(np.argsort(table.id, kind="stable"))
 
-    def _sites(self, name: str, spacing: tuple[float, float, float], box: Box, jitter: float = 0.95) -> Sites:
-        return relaxed_lattice(subseed(self.patient.seed, name), spacing, box, jitter)
+    def _sites(self, name: str, spacing: tuple[float, float, float], box: Box, jitter: float, steps: int = 1) -> Sites:
+        return relaxed_lattice(subseed(self.patient.seed, name), spacing, box, jitter, steps=steps)
 
     def _tumour(self, box: Box, around: _Surroundings) -> Cells:
         patient = self.patient
         spacing = patient.cell_spacing
         # A little closer in depth than in the plane would be natural for cuboidal cells; equal spacing is kept.
-        sites = self._sites("tumour", (spacing, spacing, spacing), box)
+        sites = self._sites("tumour", (spacing, spacing, spacing), box, 0.95, steps=2)
         nest, lumen, dead = (around.at(name, sites) for name in ("nest", "lumen", "necrosis"))
         draw = _Draw(subseed(patient.seed, "tumour-cell"), sites)
         alive = (nest > 2.6) & (lumen < -3.5)
@@ -189,13 +189,18 @@ class CellSource:
         score = 0.85 * clone + 0.33 * patch + 0.36 * single
         local = patient.coupling * (0.6 * clone + 0.25 * single)
         variety = patient.pleomorphism
-        radius = patient.nuclear_radius * np.exp(variety * (0.85 * draw.normal(2) + 0.35 * local))
+        # The second term keeps the nuclei's total volume the same however much they vary.
+        radius = patient.nuclear_radius * np.exp(variety * (0.85 * draw.normal(2) + 0.35 * local) - 1.5 * variety**2)
         giant = draw.uniform(3) < 0.5 * max(variety - 0.12, 0.0)
         radius = np.clip(np.where(giant, radius * 1.35, radius), 2.6, 8.5)
         stretch = 1.08 + 0.6 * draw.uniform(4) ** 1.5
         # Epithelium along lumina and in small glands stands upright on the border; in solid nests cells stream.
-        upright = (np.minimum(np.abs(nest - 6), np.abs(lumen + 6)) < 5) & (draw.uniform(5) < 0.75 - 0.5 * patient.solidity)
-        stream = np.arctan2(self._noise_at("stream-y", 38.0, around, sites), self._noise_at("stream-x", 38.0, around, sites))
+        upright = (np.minimum(np.abs(nest - 6), np.abs(lumen + 6)) < 5) & (
+            draw.uniform(5) < 0.75 - 0.5 * patient.solidity
+        )
+        stream = np.arctan2(
+            self._noise_at("stream-y", 38.0, around, sites), self._noise_at("stream-x", 38.0, around, sites)
+        )
         free = 0.5 * stream + 0.9 * draw.normal(6)
         angle = np.where(upright, around.direction("nest", sites) + 0.25 * draw.normal(9), free)
         pyknotic = dead > -2.0
@@ -208,7 +213,7 @@ class CellSource:
             b=radius / np.sqrt(stretch),
             c=radius,
             angle=angle,
-            tone=np.where(pyknotic, 1.5, np.exp(0.16 * draw.normal(7))),
+            tone=np.where(pyknotic, 1.5, patient.tone * np.exp(0.16 * draw.normal(7))),
             vesicular=np.clip(patient.vesicular + 0.22 * draw.normal(8) + 0.06 * local, 0.0, 1.0),
             ripple=np.full(len(radius), patient.irregularity),
             radius=np.full(len(radius), 0.95 * spacing),
@@ -314,7 +319,7 @@ class CellSource:
             radius=5.0 * size,
         )
 
-    def _adipocytes(self, box: Box, around: _Surroundings) -> Cells:
+    def _adipocytes(self, box: Box) -> Cells:
         """Fat cells; their nuclei, thin crescents that few sections meet, are not drawn."""
         sites = self.architecture.adipocytes(box.x0, box.x1, box.y0, box.y1)
         draw = _Draw(subseed(self.patient.seed, "adipocyte-cell"), sites)
@@ -377,4 +382,5 @@ def _table(draw: _Draw, kind: NDArray[np.int64] | Kind, **columns: NDArray[np.fl
 def _empty() -> Cells:
     none = np.zeros(0)
     kinds, ids = none.astype(np.uint8), none.astype(np.int64)
-    return Cells(ids, kinds, *([none] * 11), none.astype(np.float32))
+    numbers = {column.name: none for column in fields(Cells)}
+    return Cells(**{**numbers, "id": ids, "kind": kinds, "score": none.astype(np.float32)})

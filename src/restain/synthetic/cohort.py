@@ -8,9 +8,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from restain.core.errors import RestainError
 from restain.core.files import write_csv
 from restain.core.items import Outcome, lock, process
+from restain.core.progress import console
 from restain.slides import PyramidWriter
 from restain.synthetic.options import GENERATOR_VERSION, SynthOptions
 from restain.synthetic.patient import draw_patient
@@ -21,26 +24,7 @@ from restain.synthetic.world import World
 COHORT_COLUMNS = ("patient", "he", "ihc", "mpp", "her2", "lab")
 
 
-def generate_cohort(
-    out: Path,
-    patients: int,
-    size: int = 2048,
-    mpp: float = 0.5,
-    seed: int = 0,
-    same_section: bool = False,
-    no_deformation: bool = False,
-    section_gap: float = 5.0,
-    rotation: float = 8.0,
-    shift: float = 40.0,
-    elastic: float = 6.0,
-    labs: int = 6,
-    necrosis: float = 0.15,
-    folds: float = 0.1,
-    pen: float = 0.1,
-    bubbles: float = 0.08,
-    out_of_focus: float = 0.15,
-    workers: int = 1,
-) -> Outcome:
+def generate_cohort(out: Path, patients: int, options: SynthOptions | None = None, workers: int = 1) -> Outcome:
     """Make synthetic breast-cancer patients: paired H&E and HER2-IHC slides with known truth.
 
     Writes ``slides/<patient>_he.ome.tif`` and ``_ihc.ome.tif``, ``truth/<patient>/`` (``cells.csv``, ``landmarks.csv``,
@@ -50,21 +34,7 @@ def generate_cohort(
     Args:
         out: the cohort's folder.
         patients: how many.
-        size: side of each slide at level 0, in px.
-        mpp: um per px of the slides.
-        seed: of the cohort.
-        same_section: H&E and IHC show the very same section instead of neighbours.
-        no_deformation: the H&E lies exactly on the IHC.
-        section_gap: distance in um between the lower faces of the two sections.
-        rotation: largest rotation of the H&E in degrees.
-        shift: largest shift of the H&E in um.
-        elastic: root mean square elastic displacement of the H&E in um.
-        labs: number of laboratories (stains, scanners).
-        necrosis: share of patients with necrosis.
-        folds: share of slides with a fold.
-        pen: share of H&E slides with a pen mark.
-        bubbles: share of slides with air bubbles.
-        out_of_focus: share of slides with a region out of focus.
+        options: what they are like; None for the defaults.
         workers: processes, one patient each; the result does not depend on it.
 
     Returns:
@@ -73,25 +43,11 @@ def generate_cohort(
     Raises:
         RestainError: an option out of range (named), or another command writes to ``out``.
     """
-    options = SynthOptions(
-        size=size,
-        mpp=mpp,
-        seed=seed,
-        same_section=same_section,
-        no_deformation=no_deformation,
-        section_gap=section_gap,
-        rotation=rotation,
-        shift=shift,
-        elastic=elastic,
-        labs=labs,
-        necrosis=necrosis,
-        folds=folds,
-        pen=pen,
-        bubbles=bubbles,
-        out_of_focus=out_of_focus,
-    )
+    options = options or SynthOptions()
     if patients < 1 or workers < 1:
-        raise RestainError(f"synthetic patients: patients and workers must be at least 1, got {patients} and {workers}.")
+        raise RestainError(
+            f"synthetic patients: patients and workers must be at least 1, got {patients} and {workers}."
+        )
     out = Path(out)
     index = {draw_patient(options, number).name: number for number in range(patients)}
     settings: dict[str, Any] = {"generator": GENERATOR_VERSION, "options": asdict(options)}
@@ -140,7 +96,9 @@ def make_patient(out: Path, options: SynthOptions, index: int) -> dict[str, Any]
     text = f"restain synthetic patient {name}, generator {GENERATOR_VERSION}"
     blocks = range(-(-options.size // PIXEL_BLOCK))
     with (
-        PyramidWriter(paths["ihc"], size, options.mpp, quality=renderers["ihc"].look.scanner.quality, description=text) as slide,
+        PyramidWriter(
+            paths["ihc"], size, options.mpp, quality=renderers["ihc"].look.scanner.quality, description=text
+        ) as slide,
         PyramidWriter(truth / "membrane.ome.tif", size, options.mpp, compression="deflate", fill=0) as membrane,
         PyramidWriter(truth / "nuclei.ome.tif", size, options.mpp, compression="deflate", fill=0) as nuclei,
     ):
@@ -151,7 +109,9 @@ def make_patient(out: Path, options: SynthOptions, index: int) -> dict[str, Any]
                 slide.write(x, y, block.rgb)
                 membrane.write(x, y, block.membrane)
                 nuclei.write(x, y, block.nuclei)
-    with PyramidWriter(paths["he"], size, options.mpp, quality=renderers["he"].look.scanner.quality, description=text) as slide:
+    with PyramidWriter(
+        paths["he"], size, options.mpp, quality=renderers["he"].look.scanner.quality, description=text
+    ) as slide:
         for row in blocks:
             for column in blocks:
                 slide.write(column * PIXEL_BLOCK, row * PIXEL_BLOCK, renderers["he"].block(column, row).rgb)
@@ -178,9 +138,9 @@ def _make_ahead(
 
 
 def _one_thread() -> None:
-    import cv2
-
+    """A worker draws on one core and leaves the progress bar to the parent."""
     cv2.setNumThreads(1)
+    console.quiet = True
 
 
 def _make_one(out: Path, options: SynthOptions, name: str, number: int, settings: dict[str, Any]) -> None:

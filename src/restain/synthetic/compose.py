@@ -15,8 +15,11 @@ from restain.synthetic.optics import SlideLook
 from restain.synthetic.patient import Patient
 from restain.synthetic.stamping import Bodies, Canvas, Nuclei
 
-MEMBRANE_DENSITY = (0.0, 0.15, 0.42, 1.4)
+MEMBRANE_DENSITY = (0.0, 0.14, 0.37, 1.4)
 """Optical density of DAB at the middle of a membrane of class 0, 1, 2, 3."""
+
+CYTOPLASM = (0.0, 0.6, 1.45, 1.0)
+"""Staining of the cytoplasm relative to the membrane, times the lab's blush, by class: weak staining is diffuse."""
 
 MEMBRANE_WIDTH = (0.5, 0.5, 0.65, 1.0)
 """um from the middle of a membrane to where its density has fallen to 1/e, by class."""
@@ -80,6 +83,7 @@ class _Compartments:
     fibril: Field
     grain: Field
     fibre: Field
+    matrix: Field
 
 
 def _step(values: Field, width: float) -> Field:
@@ -124,6 +128,8 @@ def _compartments(section: Section) -> _Compartments:
     # Bundles with slits between them; loose stroma has more and wider ones.
     opening = bundle + 0.6 * fibril + 0.25 * grain + np.float32(1.25) - 1.7 * tissue.loose
     fibre = _step(opening, 1.5)
+    # Between fibres lies pale ground substance; only the widest gaps are torn open to the glass.
+    matrix = (1 - fibre) * _step(opening + 1.0 + 0.8 * tissue.loose, 0.9)
     return _Compartments(
         tumour=nest * inside * (1 - open_lumen) * (1 - dead),
         stroma=stroma,
@@ -137,6 +143,7 @@ def _compartments(section: Section) -> _Compartments:
         fibril=fibril,
         grain=grain,
         fibre=fibre,
+        matrix=matrix,
     )
 
 
@@ -163,19 +170,21 @@ def compose_he(section: Section, look: SlideLook) -> Pigments:
     border = _cell_border(section)
     body = _per_cell(section, 61, 0.14)
     smooth = textures()["wobble"].sample(section.canvas.x * 0.45, section.canvas.y * 0.45)
-    collagen = (0.34 + 0.05 * parts.bundle + 0.05 * parts.fibril + 0.02 * grain + 0.03 * smooth) * (1 - 0.35 * tissue.loose)
-    loose = 0.06 + 0.025 * parts.fibril + 0.02 * grain
-    eosin = parts.stroma * (fibre * collagen + (1 - fibre) * loose * (0.35 + 0.65 * tissue.loose))
-    eosin += parts.tumour * (0.2 + 0.035 * grain + 0.025 * smooth) * (1 - 0.2 * border) * clear * body
+    collagen = (0.31 + 0.05 * parts.bundle + 0.06 * parts.fibril + 0.025 * grain + 0.035 * smooth) * (
+        1 - 0.35 * tissue.loose
+    )
+    loose = 0.085 + 0.025 * parts.fibril + 0.02 * grain
+    eosin = parts.stroma * (fibre * collagen + parts.matrix * loose)
+    eosin += parts.tumour * (0.18 + 0.035 * grain + 0.025 * smooth) * (1 - 0.2 * border) * clear * body
     eosin += parts.duct * (0.26 + 0.03 * grain) * clear
     eosin += parts.necrosis * (0.4 + 0.07 * grain + 0.05 * smooth)
     eosin += parts.wall * (0.34 + 0.04 * parts.fibril) + 0.24 * parts.fat_wall
     eosin *= tissue.eosin
     ground = np.float32(0.03 * look.staining.background)
-    haematoxylin = parts.stroma * (ground * (0.5 + fibre) + 0.05 * tissue.loose * (0.6 + 0.4 * smooth * fibre))
-    haematoxylin += parts.tumour * (0.165 + 0.033 * grain + 0.04 * smooth) * (1 - 0.22 * border) * body
+    haematoxylin = parts.stroma * (ground * (0.5 + fibre) + parts.matrix * (0.05 + 0.015 * smooth))
+    haematoxylin += parts.tumour * (0.175 + 0.033 * grain + 0.045 * smooth) * (1 - 0.22 * border) * body
     haematoxylin += parts.duct * (0.11 + 0.025 * grain) + parts.necrosis * (0.09 + 0.05 * grain)
-    haematoxylin += 0.62 * nucleus * (1 - parts.vacuole)
+    haematoxylin += 0.57 * nucleus * (1 - parts.vacuole)
     blood = parts.blood * (0.55 + 0.06 * grain)
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, eosin, blood)]
     return Pigments(stains, np.zeros(nucleus.shape, dtype=np.uint8), _nuclei_map(section))
@@ -183,18 +192,21 @@ def compose_he(section: Section, look: SlideLook) -> Pigments:
 
 def compose_ihc(section: Section, look: SlideLook) -> Pigments:
     """Haematoxylin counterstain and DAB on HER2."""
-    parts, tissue = _compartments(section), section.tissue
+    parts = _compartments(section)
     grain, fibre = parts.grain, parts.fibre
     nucleus = section.nuclei.amount
     membrane, cytoplasm, label = _her2(section, parts)
     ground = np.float32(look.staining.background)
-    haematoxylin = parts.stroma * (0.04 + 0.014 * fibre + 0.008 * parts.fibril + 0.006 * grain)
-    haematoxylin += parts.tumour * (0.05 + 0.012 * grain)
-    haematoxylin += parts.duct * 0.05 + parts.wall * 0.05 + parts.necrosis * 0.06 + 0.03 * parts.fat_wall
-    haematoxylin += 0.3 * nucleus * (1 - parts.vacuole) + 0.03 * parts.blood
-    dab = parts.stroma * ground * (0.022 + 0.014 * fibre + 0.006 * parts.fibril + 0.004 * grain)
-    dab += parts.necrosis * ground * (0.05 + 0.02 * grain) + parts.duct * ground * (0.03 + 0.01 * grain)
-    dab += ground * (0.03 * parts.fat_wall + 0.04 * parts.wall + 0.05 * parts.blood) + 0.02 * ground * parts.tumour
+    haematoxylin = parts.stroma * (0.018 + 0.01 * fibre + 0.006 * parts.fibril + 0.007 * grain)
+    haematoxylin += parts.tumour * (0.03 + 0.01 * grain)
+    haematoxylin += parts.duct * 0.035 + parts.wall * 0.035 + parts.necrosis * 0.045 + 0.02 * parts.fat_wall
+    haematoxylin += 0.21 * nucleus * (1 - parts.vacuole) + 0.03 * parts.blood
+    dab = parts.stroma * ground * (0.032 + 0.014 * fibre + 0.006 * parts.fibril + 0.008 * grain)
+    dab += parts.necrosis * ground * (0.05 + 0.02 * grain) + parts.duct * ground * (0.045 + 0.012 * grain)
+    dab += (
+        ground * (0.03 * parts.fat_wall + 0.04 * parts.wall + 0.05 * parts.blood)
+        + ground * (0.05 + 0.012 * grain) * parts.tumour
+    )
     dab += membrane + np.float32(look.staining.blush) * cytoplasm
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, dab)]
     return Pigments(stains, label, _nuclei_map(section))
@@ -221,7 +233,7 @@ def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray
     u = hash_uniform(72, cells.id[:, None], np.arange(6)) if len(cells) else np.zeros((0, 6))
     base = np.asarray(MEMBRANE_DENSITY)[section.classes] * (0.72 + 0.56 * strength) * section.patient.intensity
     density = np.append(base, 0.0).astype(np.float32)[owned]
-    width = np.asarray(MEMBRANE_WIDTH, dtype=np.float32)[classes]
+    width = np.asarray(MEMBRANE_WIDTH, dtype=np.float32)[classes] * np.clip(1 + 0.2 * parts.bundle, 0.6, 1.5)
     middle = np.minimum(np.abs(bodies.border), np.minimum(np.abs(nest_outline(section)), 3.0 + np.abs(tissue.lumen)))
     profile = np.exp(-((middle / width) ** 2))
     phase = np.append(2 * np.pi * u[:, :3], np.zeros((1, 3)), axis=0).astype(np.float32)
@@ -234,10 +246,18 @@ def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray
         cosine, sine = cosine * c - sine * s, cosine * s + sine * c
     patchy = pattern + 0.45 * parts.grain
     incomplete = _step(patchy - 0.35, 0.7) * (0.8 + 0.4 * parts.grain)
-    even = 1 + 0.16 * pattern + 0.16 * parts.grain
+    uneven = np.where(classes == 2, 0.26, 0.15).astype(np.float32)
+    even = 1 + uneven * (pattern + parts.grain)
     present = np.where(classes == 1, np.clip(incomplete, 0.0, 1.6), np.clip(even, 0.4, 1.6)).astype(np.float32)
     membrane = parts.tumour * density * profile * present
-    cytoplasm = parts.tumour * density * (0.8 + 0.3 * parts.grain) * (1 - 0.6 * np.minimum(section.nuclei.amount, 1.0))
+    diffuse = np.asarray(CYTOPLASM, dtype=np.float32)[classes]
+    cytoplasm = (
+        parts.tumour
+        * density
+        * diffuse
+        * (0.8 + 0.25 * parts.grain)
+        * (1 - 0.6 * np.minimum(section.nuclei.amount, 1.0))
+    )
     shown = (middle < 0.85 * width) & (present > 0.35) & (parts.tumour > 0.5)
     label = np.where(shown, classes, 0).astype(np.uint8)
     return np.asarray(membrane, dtype=np.float32), np.asarray(cytoplasm, dtype=np.float32), label

@@ -1,25 +1,26 @@
 """How the H&E slide lies on the IHC slide, exactly and both ways.
 
 The IHC is the fixed slide and its frame (um from the upper left corner of level 0, x to the right, y down) is the
-world's. The H&E is the moving slide: it is rendered by asking, for each of its pixels, which place of the world it shows.
-That map, H&E to IHC, is the definition: rotation, scale and perspective about the centre, a shift, and an elastic
-displacement on a coarse grid, interpolated bilinearly. The way back is found by fixed-point iteration to 1e-4 um.
+world's. The H&E is the moving slide: it is rendered by asking, for each of its pixels, which place of the world it
+shows. That map, H&E to IHC, is the definition: rotation, scale and perspective about the centre, a shift, and an
+elastic displacement on a coarse grid, interpolated bilinearly. The way back is found by fixed-point iteration to 1e-4 um.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.files import atomic_path
 from restain.synthetic.hashing import subseed
-from restain.synthetic.noise import LatticeNoise
+from restain.synthetic.noise import Field, LatticeNoise
 from restain.synthetic.options import SynthOptions
 
-Points = NDArray[np.float64]
+Points = NDArray[np.floating[Any]]
 
 _SKIP = 8
 
@@ -37,10 +38,10 @@ class Deformation:
         mpp: um per px of both slides.
     """
 
-    matrix: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    displacement: NDArray[np.float64]
-    origin: NDArray[np.float64]
+    matrix: Field
+    centre: Field
+    displacement: Field
+    origin: Field
     spacing: float
     mpp: float
 
@@ -69,12 +70,12 @@ class Deformation:
         """Level-0 pixels of the IHC to level-0 pixels of the H&E, [n, 2] (x, y)."""
         return self.ihc_to_he_um(np.asarray(points, dtype=np.float64) * self.mpp) / self.mpp
 
-    def grid_um(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def grid_um(self, x: Field, y: Field) -> tuple[Field, Field]:
         """World x and y [len(y), len(x)] of the H&E positions at the crossings of ``x`` and ``y`` (um, 1-D, rising).
 
         Evaluated at every eighth position and interpolated: within 0.01 um of ``he_to_ihc_um``.
         """
-        coarse_x, coarse_y = x[:: _SKIP], y[:: _SKIP]
+        coarse_x, coarse_y = x[::_SKIP], y[::_SKIP]
         if coarse_x[-1] != x[-1]:
             coarse_x = np.append(coarse_x, x[-1])
         if coarse_y[-1] != y[-1]:
@@ -113,7 +114,7 @@ class Deformation:
     def _linear(self, points: Points) -> Points:
         return _project(np.asarray(points, dtype=np.float64) - self.centre, self.matrix) + self.centre
 
-    def _inverse_linear(self, points: Points, inverse: NDArray[np.float64]) -> Points:
+    def _inverse_linear(self, points: Points, inverse: Field) -> Points:
         return _project(points - self.centre, inverse) + self.centre
 
     def _elastic(self, points: Points) -> Points:
@@ -132,7 +133,7 @@ class Deformation:
         return moved
 
 
-def _linear_weights(nodes: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _linear_weights(nodes: Field, x: Field) -> Field:
     """Matrix [len(x), len(nodes)] that interpolates values at ``nodes`` linearly at ``x``."""
     left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, max(len(nodes) - 2, 0))
     right = np.minimum(left + 1, len(nodes) - 1)
@@ -144,7 +145,7 @@ def _linear_weights(nodes: NDArray[np.float64], x: NDArray[np.float64]) -> NDArr
     return matrix
 
 
-def _project(points: Points, matrix: NDArray[np.float64]) -> Points:
+def _project(points: Points, matrix: Field) -> Points:
     homogeneous = points @ matrix[:, :2].T + matrix[:, 2]
     projected: Points = homogeneous[:, :2] / homogeneous[:, 2:]
     return projected

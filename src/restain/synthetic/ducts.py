@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from restain.synthetic.hashing import hash_uniform, subseed
 from restain.synthetic.noise import Field
@@ -35,15 +35,16 @@ class DuctField:
     vessel: Field
 
 
-def duct_field(patient: Patient, x: NDArray[np.float64], y: NDArray[np.float64], z: float) -> DuctField:
+def duct_field(patient: Patient, x: Field, y: Field, z: float) -> DuctField:
     """Distances to ducts and vessels at the crossings of ``x`` and ``y`` (um) at depth ``z`` (um)."""
     shape = (len(y), len(x))
     duct = np.full(shape, FAR, dtype=np.float32)
     wall = np.full(shape, 13.0, dtype=np.float32)
-    for ring in _rings(subseed(patient.seed, "duct"), _DUCT_SITE, 0.6, x, y, acini=7):
+    window = (float(x[0]), float(x[-1]), float(y[0]), float(y[-1]))
+    for ring in _rings(subseed(patient.seed, "duct"), _DUCT_SITE, 0.6, window, acini=7):
         _merge(duct, wall, ring, x, y, z)
     vessel = np.full(shape, FAR, dtype=np.float32)
-    for ring in _rings(subseed(patient.seed, "vessel"), _VESSEL_SITE, 0.55, x, y, acini=0):
+    for ring in _rings(subseed(patient.seed, "vessel"), _VESSEL_SITE, 0.55, window, acini=0):
         _merge(vessel, None, ring, x, y, z)
     return DuctField(duct, wall, duct - wall, vessel)
 
@@ -56,17 +57,19 @@ class _Ring:
     reach: float
     stretch: float
     angle: float
-    waves: NDArray[np.float64]
+    waves: Field
     drift: tuple[float, float]
 
 
+@lru_cache(maxsize=8)
 def _rings(
-    seed: int, site: float, share: float, x: NDArray[np.float64], y: NDArray[np.float64], acini: int
-) -> list[_Ring]:
+    seed: int, site: float, share: float, window: tuple[float, float, float, float], acini: int
+) -> tuple[_Ring, ...]:
     """The rings that can touch a window: one site in each square of side ``site``, taken with probability ``share``."""
+    x0, x1, y0, y1 = window
     margin = 160.0 if acini else 40.0
-    columns = np.arange(int(np.floor((x[0] - margin) / site)), int(np.floor((x[-1] + margin) / site)) + 1)
-    rows = np.arange(int(np.floor((y[0] - margin) / site)), int(np.floor((y[-1] + margin) / site)) + 1)
+    columns = np.arange(int(np.floor((x0 - margin) / site)), int(np.floor((x1 + margin) / site)) + 1)
+    rows = np.arange(int(np.floor((y0 - margin) / site)), int(np.floor((y1 + margin) / site)) + 1)
     found: list[_Ring] = []
     for row in rows:
         for column in columns:
@@ -80,7 +83,7 @@ def _rings(
                 found.append(_ring(seed, int(row), int(column), 0, centre, 16 + 30 * u[5] ** 1.5, 12.5 + 3 * u[6]))
             else:
                 found.append(_ring(seed, int(row), int(column), 0, centre, 3.5 + 11 * u[5] ** 3, 2.2 + 2 * u[6]))
-    return [ring for ring in found if _touches(ring, x, y)]
+    return tuple(ring for ring in found if _touches(ring, window))
 
 
 def _lobule(seed: int, row: int, column: int, centre: tuple[float, float], count: int) -> list[_Ring]:
@@ -106,14 +109,13 @@ def _ring(
     return _Ring(centre, float(radius), float(wall), reach, stretch, float(3.14 * u[7]), waves, drift)
 
 
-def _touches(ring: _Ring, x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+def _touches(ring: _Ring, window: tuple[float, float, float, float]) -> bool:
     (cx, cy), reach = ring.centre, ring.reach
-    return bool(x[0] - reach < cx < x[-1] + reach and y[0] - reach < cy < y[-1] + reach)
+    x0, x1, y0, y1 = window
+    return x0 - reach < cx < x1 + reach and y0 - reach < cy < y1 + reach
 
 
-def _merge(
-    distance: Field, wall: Field | None, ring: _Ring, x: NDArray[np.float64], y: NDArray[np.float64], z: float
-) -> None:
+def _merge(distance: Field, wall: Field | None, ring: _Ring, x: Field, y: Field, z: float) -> None:
     """Lower ``distance`` (and set ``wall``) where ``ring`` is the nearest so far; only its own box is visited."""
     cx, cy = ring.centre[0] + ring.drift[0] * z, ring.centre[1] + ring.drift[1] * z
     columns = slice(*np.searchsorted(x, [cx - ring.reach, cx + ring.reach]))

@@ -1,7 +1,8 @@
 """HER2 by the ASCO/CAP rule: from the membrane classes of the tumour cells to the level, and back.
 
-Wolff et al. 2018 (ASCO/CAP focused update, doi 10.1200/JCO.2018.77.8738) and its 2023 affirmation. Membrane classes of a
-cell: 0 none, 1 faint or barely perceptible and incomplete, 2 weak to moderate and complete, 3 intense and complete.
+Wolff et al. 2018 (ASCO/CAP focused update, doi 10.1200/JCO.2018.77.8738) and its 2023 affirmation. Membrane classes
+of a cell: 0 none, 1 faint or barely perceptible and incomplete, 2 weak to moderate and complete, 3 intense and
+complete.
 """
 
 from __future__ import annotations

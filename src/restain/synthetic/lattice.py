@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from restain.synthetic.hashing import hash_uniform
 
-_RELAXATIONS = 2
-
 
 @dataclass(frozen=True)
 class Box:
@@ -42,7 +40,7 @@ class Sites:
 
 
 def relaxed_lattice(
-    seed: int, spacing: tuple[float, float, float], box: Box, jitter: float = 0.95, planar: bool = False
+    seed: int, spacing: tuple[float, float, float], box: Box, jitter: float = 0.95, planar: bool = False, steps: int = 2
 ) -> Sites:
     """The points whose lattice site lies in ``box`` (in z: all layers that touch it).
 
@@ -52,6 +50,7 @@ def relaxed_lattice(
         box: the part of the world.
         jitter: size of the uniform displacement, as a share of the spacing.
         planar: displace in the plane only, so that each layer keeps its distances by itself.
+        steps: of repulsion, at least 1.
 
     Returns:
         The points; a point may lie slightly outside the box, its site does not.
@@ -60,15 +59,13 @@ def relaxed_lattice(
     highs = (box.x1, box.y1, box.z1 + spacing[2])
     first = [int(np.ceil(low / step)) for low, step in zip(lows, spacing, strict=True)]
     last = [int(np.ceil(high / step)) for high, step in zip(highs, spacing, strict=True)]
-    halo = _RELAXATIONS
+    halo = steps
     axes = [np.arange(low - halo, high + halo) for low, high in zip(first, last, strict=True)]
     sites = np.meshgrid(*axes, indexing="ij", sparse=True)
     spread = (jitter, jitter, 0.0 if planar else jitter)
     # In units of the spacing, where the lattice is cubic; one array per coordinate.
-    unit = [
-        sites[axis] + 0.5 + spread[axis] * (hash_uniform(seed, *sites, axis) - 0.5) for axis in range(3)
-    ]
-    for _ in range(_RELAXATIONS):
+    unit = [sites[axis] + 0.5 + spread[axis] * (hash_uniform(seed, axis, *sites) - 0.5) for axis in range(3)]
+    for _ in range(steps):
         unit = _repel(unit)
     inner = tuple(slice(halo, -halo) for _ in range(3))
     position = np.stack([(unit[axis][inner] * spacing[axis]).ravel() for axis in range(3)], axis=1)

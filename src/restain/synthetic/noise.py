@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,19 +12,18 @@ from numpy.typing import NDArray
 
 from restain.synthetic.hashing import hash_uniform
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
+"""A map [rows, columns]; float32 wherever it has the size of an image."""
 
 _UNIT_VARIANCE = np.sqrt(12.0) / (151.0 / 315.0)
 """Uniform numbers of variance 1/12 through a two-dimensional cubic B-spline (mean square weight (151/315)^2)."""
 
 
-def _spline_weights(position: NDArray[np.float64], first: int, count: int) -> NDArray[np.float64]:
+def _spline_weights(position: Field, first: int, count: int) -> Field:
     """Rows of cubic B-spline weights [len(position), count] of lattice sites first, first + 1, ..."""
     base = np.floor(position).astype(np.int64)
     t = position - base
-    weights = np.stack(
-        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
-    ) / 6.0
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6.0
     matrix = np.zeros((len(position), count))
     rows = np.arange(len(position))
     for offset in range(4):
@@ -45,7 +45,7 @@ class LatticeNoise:
     seed: int
     spacing: float
 
-    def on_grid(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> Field:
+    def on_grid(self, x: Field, y: Field) -> Field:
         """The field at the crossings of ``x`` and ``y`` (um, 1-D): float32 [len(y), len(x)]."""
         columns, rows = x / self.spacing, y / self.spacing
         first_x, first_y = int(np.floor(columns.min())) - 1, int(np.floor(rows.min())) - 1

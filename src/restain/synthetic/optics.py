@@ -17,7 +17,7 @@ from restain.synthetic.patient import Patient
 # what current slides show (eosin less pure, IHC counterstain paler and bluer); labs vary around them.
 _HAEMATOXYLIN = (0.575, 0.725, 0.375)
 _EOSIN = (0.20, 0.83, 0.52)
-_BLOOD = (0.12, 0.82, 0.56)
+_BLOOD = (0.17, 0.83, 0.53)
 _COUNTERSTAIN = (0.65, 0.63, 0.42)
 _DAB = (0.31, 0.52, 0.79)
 
@@ -32,7 +32,7 @@ class Scanner:
         gamma: exponent of the tone curve.
         blur: standard deviation of the optics in um.
         noise: standard deviation of the noise at white, in grey values.
-        fringe: um by which red and blue images are displaced against green (chromatic aberration, misregistered line sensors).
+        fringe: um by which the red and blue images lie beside the green one (chromatic aberration).
         sharpening: strength of the scanner's unsharp mask.
         quality: JPEG quality of the slide.
     """
@@ -52,8 +52,8 @@ class Staining:
     """How strongly and in which colours a slide is stained.
 
     Attributes:
-        vectors: float64 [stains, 3]: optical density per unit concentration in R, G, B. H&E: haematoxylin, eosin, blood;
-            IHC: haematoxylin, DAB.
+        vectors: float64 [stains, 3]: optical density per unit concentration in R, G, B. H&E: haematoxylin, eosin,
+            blood; IHC: haematoxylin, DAB.
         strength: factor on each stain's concentration.
         background: H&E: haematoxylin in the matrix; IHC: unspecific DAB in stroma.
         blush: IHC: cytoplasmic staining beside the membrane.
@@ -90,28 +90,31 @@ def _staining(lab: np.random.Generator, day: np.random.Generator, stain: str) ->
     bases = (_HAEMATOXYLIN, _EOSIN, _BLOOD) if stain == "he" else (_COUNTERSTAIN, _DAB)
     vectors = []
     for base in bases:
-        vector = np.asarray(base) + 0.045 * lab.standard_normal(3) + 0.015 * day.standard_normal(3)
+        # DAB is one pigment; haematoxylins and eosins differ by recipe.
+        spread = 0.02 if base is _DAB else 0.038
+        vector = np.asarray(base) + spread * lab.standard_normal(3) + 0.015 * day.standard_normal(3)
         vector = np.maximum(vector, 0.02)
         vectors.append(vector / np.linalg.norm(vector))
     # Overall strength varies far more from lab to lab than the balance of the stains does.
     overall = 0.24 * lab.standard_normal() + 0.08 * day.standard_normal() if stain == "he" else 0.0
-    balance = 0.12 * lab.standard_normal(len(bases)) + 0.07 * day.standard_normal(len(bases))
-    strength = (0.8 if stain == "he" else 1.0) * np.exp(overall + balance)
-    background = float(lab.uniform(0.4, 2.4) * np.exp(0.2 * day.standard_normal()))
-    blush = float(lab.uniform(0.15, 0.42) * np.exp(0.15 * day.standard_normal()))
+    balance = 0.16 * lab.standard_normal(len(bases)) + 0.07 * day.standard_normal(len(bases))
+    strength = (0.7 if stain == "he" else 1.0) * np.exp(overall + balance)
+    background = float(np.exp(lab.uniform(np.log(0.25), np.log(2.4)) + 0.2 * day.standard_normal()))
+    blush = float(lab.uniform(0.15, 0.5) * np.exp(0.15 * day.standard_normal()))
     return Staining(np.asarray(vectors), tuple(float(value) for value in strength), background, blush)
 
 
 def _scanner(lab: np.random.Generator, day: np.random.Generator, stain: str) -> Scanner:
-    grey = lab.random() < (0.5 if stain == "ihc" else 0.3)
-    level = lab.uniform(176, 214) if grey else lab.uniform(240, 252)
+    grey = lab.random() < (0.5 if stain == "ihc" else 0.35)
+    dim = lab.uniform(176, 206) if stain == "ihc" else lab.uniform(212, 234)
+    level = dim if grey else lab.uniform(240, 252)
     tint = lab.normal(0.0, 1.6, size=3)
     white = np.clip(level + tint + day.normal(0.0, 1.5) + day.normal(0.0, 0.7, size=3), 160, 254)
     return Scanner(
         white=(float(white[0]), float(white[1]), float(white[2])),
         floor=float(lab.uniform(4, 14)),
         gamma=float(np.exp(0.07 * lab.standard_normal())),
-        blur=float(lab.uniform(0.3, 0.6) * np.exp(0.12 * day.standard_normal())),
+        blur=float(lab.uniform(0.3, 0.72) * np.exp(0.12 * day.standard_normal())),
         noise=float(lab.uniform(1.0, 3.2)),
         fringe=float(lab.uniform(0.0, 0.16)),
         sharpening=float(lab.uniform(0.0, 0.6)),
@@ -132,7 +135,9 @@ def transmit(concentrations: list[Field], staining: Staining) -> NDArray[np.floa
     return np.asarray(cv2.exp(exponent))
 
 
-def scan(light: NDArray[np.float32], scanner: Scanner, mpp: float, defocus: Field | None, seed: int) -> NDArray[np.uint8]:
+def scan(
+    light: NDArray[np.float32], scanner: Scanner, mpp: float, defocus: Field | None, seed: int
+) -> NDArray[np.uint8]:
     """What the scanner records: uint8 RGB [H, W, 3].
 
     Args:

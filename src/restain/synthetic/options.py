@@ -9,6 +9,8 @@ from restain.core.errors import RestainError
 GENERATOR_VERSION = "1.0"
 """Raised whenever the pixels or the truth of any seed change; CHANGELOG says what moved."""
 
+_LEAST_SIDE = 200.0
+
 
 @dataclass(frozen=True)
 class SynthOptions:
@@ -25,6 +27,7 @@ class SynthOptions:
         rotation: largest rotation of the H&E to either side.
         shift: largest shift of the H&E in each direction.
         elastic: root mean square of the elastic displacement.
+        levels: how many patients of level 0, 1+, 2+ and 3+ there are in each run of as many patients.
         labs: number of laboratories (stains and scanners) the patients come from.
         necrosis: share of patients with necrosis in large nests.
         folds: share of slides with a tissue fold.
@@ -43,6 +46,7 @@ class SynthOptions:
     rotation: float = 8.0
     shift: float = 40.0
     elastic: float = 6.0
+    levels: tuple[int, int, int, int] = (1, 1, 1, 1)
     labs: int = 6
     necrosis: float = 0.15
     folds: float = 0.1
@@ -75,6 +79,16 @@ class SynthOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise RestainError(f"synthetic patients: {name} must lie between {low} and {high}, got {value}.")
+        if min(self.levels) < 0 or not 1 <= sum(self.levels) <= 1000:
+            raise RestainError(
+                f"synthetic patients: levels must be four numbers from 0 on, not all 0, got {self.levels}."
+            )
+
+        if self.side < _LEAST_SIDE:
+            raise RestainError(
+                f"synthetic patients: size times mpp must be at least {_LEAST_SIDE:g} um for a tumour to fit, "
+                f"got {self.size} x {self.mpp} = {self.side:g} um."
+            )
 
     @property
     def side(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from restain.synthetic.hashing import subseed
 from restain.synthetic.her2 import LEVELS, sample_shares
 from restain.synthetic.options import SynthOptions
 
-MORPHOLOGY_LOADING = 0.62
+MORPHOLOGY_LOADING = 0.58
 """Correlation of each morphological trait with the level: four such traits together tell the level fairly, one alone
 only vaguely."""
 
@@ -73,6 +74,11 @@ class Patient:
     intensity: float
 
     @property
+    def tone(self) -> float:
+        """Haematoxylin uptake of tumour nuclei: large nuclei fill the section better, which this makes up for."""
+        return float((self.nuclear_radius / 4.35) ** -0.31)
+
+    @property
     def her2(self) -> str:
         """The level's name."""
         return LEVELS[self.level]
@@ -86,20 +92,22 @@ def _correlated(level: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Four standard normal traits, each correlated with the level by MORPHOLOGY_LOADING and otherwise independent."""
     standard = (level - 1.5) / np.sqrt(1.25)
     rest = np.sqrt(1 - MORPHOLOGY_LOADING**2)
-    return MORPHOLOGY_LOADING * standard + rest * rng.standard_normal(4)
+    traits: NDArray[np.float64] = MORPHOLOGY_LOADING * standard + rest * rng.standard_normal(4)
+    return traits
 
 
-def draw_level(seed: int, index: int) -> int:
-    """The level of patient ``index``: each run of four patients holds every level once, in an order of its own."""
-    order = np.random.default_rng(subseed(seed, "levels", index // len(LEVELS))).permutation(len(LEVELS))
-    return int(order[index % len(LEVELS)])
+def draw_level(seed: int, index: int, levels: Sequence[int] = (1, 1, 1, 1)) -> int:
+    """The level of patient ``index``: each run of sum(levels) patients holds them in these numbers, shuffled."""
+    run, place = divmod(index, sum(levels))
+    order = np.random.default_rng(subseed(seed, "levels", run)).permutation(np.repeat(np.arange(len(LEVELS)), levels))
+    return int(order[place])
 
 
 def draw_patient(options: SynthOptions, index: int) -> Patient:
     """Patient ``index`` of the cohort, the same for any number of patients."""
     seed = subseed(options.seed, "patient", index)
     rng = np.random.default_rng(seed)
-    level = draw_level(options.seed, index)
+    level = draw_level(options.seed, index, options.levels)
     size, variety, chromatin, pattern = _correlated(level, rng)
     radius = float(np.clip(4.35 + 0.38 * size, 3.3, 5.8))
     solidity = _logistic(1.3 * pattern)
@@ -116,11 +124,12 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         vesicular=_logistic(1.5 * chromatin),
         solidity=solidity,
         # Spacing follows the radius, so that nuclei cover the same share of a nest whatever their size: otherwise
-        # the amount of haematoxylin would tell the level.
-        cell_spacing=radius * 2.24 * float(rng.lognormal(0.0, 0.04)),
+        # the amount of haematoxylin would tell the level. Solid nests have less border, where nuclei are rarer, and
+        # are a little sparser and fewer for it (exponents measured on rendered slides).
+        cell_spacing=radius * 2.24 * float(np.exp(0.1 * (solidity - 0.5)) * rng.lognormal(0.0, 0.04)),
         nest_scale=float(24 + 30 * solidity) * float(rng.lognormal(0.0, 0.12)),
         tumour=float(rng.uniform(0.5, 0.75)),
-        nests=float(rng.uniform(0.42, 0.66)),
+        nests=float(rng.uniform(0.42, 0.66) * np.exp(-0.17 * (solidity - 0.5))),
         fat=float(rng.beta(1.2, 4.0) * 0.4),
         inflammation=float(rng.beta(1.3, 2.2)),
         myxoid=float(rng.beta(1.5, 2.5)),

@@ -68,7 +68,9 @@ class SlideRenderer:
         y = (np.arange(-margin, height + margin) + y0 + 0.5) * options.mpp
         pigments = self._pigments(x, y)
         thicker = thickness_factor(self.artefacts, x, y)
-        stains = pigments.stains if thicker is None else [stain * thicker for stain in pigments.stains]
+        stains: list[Field] = list(pigments.stains)
+        if thicker is not None:
+            stains = [stain * thicker for stain in stains]
         light = overlay(transmit(stains, self.look.staining), self.artefacts, x, y)
         blurred = defocus(self.artefacts, options.side, x, y)
         noise_seed = subseed(self.world.patient.seed, "noise", self.stain, column, row)
@@ -93,14 +95,14 @@ class SlideRenderer:
                 maps[1][target] = block.nuclei[source]
         return Block(rgb, maps[0], maps[1])
 
-    def _pigments(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> Pigments:
+    def _pigments(self, x: Field, y: Field) -> Pigments:
         """Stain concentrations at slide positions (um)."""
         world = self.world
-        if self.stain == "he":
+        if self.stain == "he" and not world.options.no_deformation:
             world_x, world_y = world.deformation.grid_um(x, y)
         else:
-            world_x, world_y = (np.broadcast_to(array, (len(y), len(x))) for array in (x[None, :], y[:, None]))
-        low_x, low_y = (float(np.floor(axis.min() / GRID_STEP) - 4) * GRID_STEP for axis in (world_x, world_y))
+            world_x, world_y = np.meshgrid(x, y)
+        low_x, low_y = (float((np.floor(axis.min() / GRID_STEP) - 4) * GRID_STEP) for axis in (world_x, world_y))
         grid_x = low_x + GRID_STEP * np.arange(int((world_x.max() - low_x) / GRID_STEP) + 6)
         grid_y = low_y + GRID_STEP * np.arange(int((world_y.max() - low_y) / GRID_STEP) + 6)
         local_x = (world_x - low_x).astype(np.float32)
@@ -144,8 +146,10 @@ def _to_pixels(tissue: Tissue, local_x: Field, local_y: Field) -> Tissue:
     """Fields interpolated bilinearly from the grid to pixels."""
     u = local_x * np.float32(1 / GRID_STEP)
     v = local_y * np.float32(1 / GRID_STEP)
-    values = {
-        name: cv2.remap(np.ascontiguousarray(field, dtype=np.float32), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    values: dict[str, Field] = {
+        name: cv2.remap(
+            np.ascontiguousarray(field, dtype=np.float32), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         for name, field in vars(tissue).items()
     }
     return Tissue(**values)

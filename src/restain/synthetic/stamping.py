@@ -57,7 +57,9 @@ class Visits:
     dy: Field
 
 
-def visits(canvas: Canvas, x: NDArray[np.float64], y: NDArray[np.float64], reach: NDArray[np.float64]) -> Iterator[Visits]:
+def visits(
+    canvas: Canvas, x: NDArray[np.float64], y: NDArray[np.float64], reach: NDArray[np.float64]
+) -> Iterator[Visits]:
     """The pixels within ``reach`` um of each point, in batches.
 
     Args:
@@ -217,8 +219,6 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
     depth = np.full(size, -FAR, dtype=np.float32)
     cosine = np.zeros(size, dtype=np.float32)
     sine = np.zeros(size, dtype=np.float32)
-    if len(touched) == 0:
-        return Bodies(*(array.reshape(height, width) for array in (owner, border, depth, cosine, sine)))
     first = (best[touched] % shift).astype(np.int64)
     away = (best[touched] // shift).astype(np.float32) / 4096.0 - 128.0
     local_x, local_y = (cells.x - canvas.origin[0]).astype(np.float32), (cells.y - canvas.origin[1]).astype(np.float32)
@@ -238,7 +238,10 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
     border[touched] = between
     depth[touched] = limit
     cosine[touched], sine[touched] = dx / length, dy / length
-    return Bodies(*(array.reshape(height, width) for array in (owner, border, depth, cosine, sine)))
+    shape = canvas.shape
+    return Bodies(
+        owner.reshape(shape), border.reshape(shape), depth.reshape(shape), cosine.reshape(shape), sine.reshape(shape)
+    )
 
 
 @dataclass(frozen=True)
@@ -306,7 +309,7 @@ def draw_nuclei(canvas: Canvas, cells: Cells, z0: float, thickness: float) -> Nu
             spot += np.where(sr > 0, np.exp(-near * near), 0.0)
         # Mean uptake stays the same from dense to open chromatin: what leaves the interior goes to rim and nucleoli.
         inner = 1.0 - 0.36 * open_ + (0.1 + 0.15 * open_) * clump
-        density = inner + (0.08 + 0.6 * open_) * rim + 0.7 * open_ * spot
+        density = (inner + (0.08 + 0.6 * open_) * rim + 0.7 * open_ * spot) * (0.89 + 0.23 * open_)
         edge = np.minimum(away / softness[i] + 0.3, 1.0)
         share = filled * np.maximum(density, 0.1) * tone[i] * edge
         amount += np.bincount(pixel, weights=share, minlength=size)
@@ -314,7 +317,9 @@ def draw_nuclei(canvas: Canvas, cells: Cells, z0: float, thickness: float) -> Nu
         np.maximum.at(rank, pixel, key)
     depth = (rank >> 24).astype(np.float32) / 1.2e4
     owner = ((rank & ((1 << 24) - 1)) - 1).astype(np.int32)
-    return Nuclei(amount.astype(np.float32).reshape(height, width), depth.reshape(height, width), owner.reshape(height, width))
+    return Nuclei(
+        amount.astype(np.float32).reshape(height, width), depth.reshape(height, width), owner.reshape(height, width)
+    )
 
 
 def _outline_waves(cells: Cells) -> Field:

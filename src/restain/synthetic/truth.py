@@ -125,7 +125,9 @@ def _in_slides(world: World, cells: Cells) -> tuple[NDArray[np.float64], NDArray
     options = world.options
     points = np.column_stack([cells.x, cells.y])
     he = world.deformation.ihc_to_he_um(points)
-    areas = np.stack([cells.section_area(world.section(stain), options.section_thickness) for stain in ("ihc", "he")], 1)
+    areas = np.stack(
+        [cells.section_area(world.section(stain), options.section_thickness) for stain in ("ihc", "he")], 1
+    )
     within = np.stack([((place >= 0) & (place < options.side)).all(axis=1) for place in (points, he)], axis=1)
     nucleus = (cells.kind != Kind.ADIPOCYTE)[:, None]
     return he / options.mpp, areas, (areas > 0) & within & nucleus

@@ -66,7 +66,9 @@ class World:
         if both and not self.options.no_deformation:
             edge = np.linspace(0.0, high, 65)
             far = np.full_like(edge, high)
-            border = np.concatenate([np.stack(pair, 1) for pair in ((edge, 0 * far), (edge, far), (0 * far, edge), (far, edge))])
+            border = np.concatenate(
+                [np.stack(pair, 1) for pair in ((edge, 0 * far), (edge, far), (0 * far, edge), (far, edge))]
+            )
             reached = self.deformation.he_to_ihc_um(border)
             low, high = min(low, float(reached.min())), max(high, float(reached.max()))
         stray = 8.0  # um that a cell may lie outside the block of its site
@@ -74,7 +76,8 @@ class World:
 
     def _slide_scores(self, column: int, row: int) -> NDArray[np.float32]:
         cells = self.block(column, row)
-        return cells.score[self.on_ihc(cells) & (cells.kind == Kind.TUMOUR)]
+        scores: NDArray[np.float32] = cells.score[self.on_ihc(cells) & (cells.kind == Kind.TUMOUR)]
+        return scores
 
     def on_ihc(self, cells: Cells) -> NDArray[np.bool_]:
         """Which cells show their nucleus on the IHC slide."""

@@ -13,7 +13,7 @@ from restain.core.errors import RestainError
 from restain.core.items import lock
 from restain.core.progress import console
 from restain.core.runs import RunFolder
-from restain.data import dataset_fingerprint, read_dataset
+from restain.data import dataset_fingerprint, read_dataset, without_bad_images
 from restain.stainers.base import build
 from restain.training.batches import Batches, BatchOptions
 from restain.training.loop import Trainer
@@ -60,7 +60,7 @@ def train(
         ItemError: a loss that is not finite, or a file that cannot be written.
         KeyboardInterrupt: asked to stop; a checkpoint was written.
     """
-    folder = read_dataset(data)
+    folder = without_bad_images(read_dataset(data))
     if mpp is not None and folder.mpp is not None and abs(mpp / folder.mpp - 1) > 1e-3:
         raise RestainError(f"{data}: says {folder.mpp:g} um/px, --mpp says {mpp:g}. Leave --mpp out, or mend the dataset.")
     for problem in folder.problems:
