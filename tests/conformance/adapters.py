@@ -26,8 +26,10 @@ Arrays = Mapping[str, np.ndarray]
 def run(kind: str, options: Options, inputs: Arrays) -> dict[str, np.ndarray]:
     """Our answer to one case; KeyError for a kind that is not known."""
     answer = KINDS[kind](options, inputs)
-    return {name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-            for name, value in answer.items()}
+    return {
+        name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        for name, value in answer.items()
+    }
 
 
 def tensor(inputs: Arrays, name: str) -> Tensor:
@@ -37,14 +39,20 @@ def tensor(inputs: Arrays, name: str) -> Tensor:
 def load(network: nn.Module, inputs: Arrays, name: str, options: Options) -> nn.Module:
     """``network`` with the case's weights and mode."""
     prefix = f"weights.{name}."
-    network.load_state_dict({key.removeprefix(prefix): torch.from_numpy(np.array(value))
-                             for key, value in inputs.items() if key.startswith(prefix)})
+    network.load_state_dict(
+        {
+            key.removeprefix(prefix): torch.from_numpy(np.array(value))
+            for key, value in inputs.items()
+            if key.startswith(prefix)
+        }
+    )
     return network.train(options["mode"] == "train")
 
 
 def resnet_generator(o: Options, x: Arrays) -> dict[str, Any]:
-    network = ResnetGenerator(o["input_nc"], o["output_nc"], o["ngf"], o["n_blocks"], o["n_downsampling"],
-                              Norm(o["norm"]), o["use_dropout"])
+    network = ResnetGenerator(
+        o["input_nc"], o["output_nc"], o["ngf"], o["n_blocks"], o["n_downsampling"], Norm(o["norm"]), o["use_dropout"]
+    )
     return {"output": load(network, x, "G", o)(tensor(x, "input"))}
 
 
@@ -65,8 +73,12 @@ def pixel_discriminator(o: Options, x: Arrays) -> dict[str, Any]:
 
 def gan_loss(o: Options, x: Arrays) -> dict[str, Any]:
     loss, fake, real = GANLoss(o["gan_mode"]), tensor(x, "pred_fake"), tensor(x, "pred_real")
-    return {"g_gan": loss(fake, real=True), "d_fake": loss(fake, real=False), "d_real": loss(real, real=True),
-            "d": loss.discriminator(fake, real)}
+    return {
+        "g_gan": loss(fake, real=True),
+        "d_fake": loss(fake, real=False),
+        "d_real": loss(real, real=True),
+        "d": loss.discriminator(fake, real),
+    }
 
 
 def pyramid_loss(o: Options, x: Arrays) -> dict[str, Any]:
@@ -88,8 +100,10 @@ def gaussian_octaves(o: Options, x: Arrays) -> dict[str, Any]:
 def linear_schedule(o: Options, x: Arrays) -> dict[str, Any]:
     schedule = LinearSchedule(o["n_epochs"], o["n_epochs_decay"])
     epochs = range(o["epoch_count"], schedule.epochs + 1)
-    return {"epoch_multiplier": [schedule.multiplier(epoch) for epoch in epochs],
-            "initial": schedule.multiplier(o["epoch_count"] - 1)}
+    return {
+        "epoch_multiplier": [schedule.multiplier(epoch) for epoch in epochs],
+        "initial": schedule.multiplier(o["epoch_count"] - 1),
+    }
 
 
 def evaluate(o: Options, x: Arrays) -> dict[str, Any]:

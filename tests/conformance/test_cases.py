@@ -31,7 +31,9 @@ def runner(shared: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("case", CASES or [None], ids=lambda case: f"{case.parent.name}/{case.name}" if case else "none")
+@pytest.mark.parametrize(
+    "case", CASES or [None], ids=lambda case: f"{case.parent.name}/{case.name}" if case else "none"
+)
 def test_recorded_case(case: Path | None, shared: Path, runner: ModuleType) -> None:
     assert case is not None, "the recorded cases are here, but none is of a kind that adapters.py knows"
     assert runner.check(case, adapters) == ""

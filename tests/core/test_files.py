@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -13,26 +12,32 @@ from restain.core.files import atomic_path, read_csv, read_json, write_csv, writ
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     target = tmp_path / "a" / "result.txt"
     write_text(target, "old")
-    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert target.read_text() == "old"
-    assert os.listdir(target.parent) == ["result.txt"]
+    assert [file.name for file in target.parent.iterdir()] == ["result.txt"]
 
 
 def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ItemError, match=r"result\.txt: could not be written \(No space left"), atomic_path(
-        tmp_path / "result.txt"
+    with (
+        pytest.raises(ItemError, match=r"result\.txt: could not be written \(No space left"),
+        atomic_path(tmp_path / "result.txt"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_really_full_device_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ItemError, match="could not be written"), atomic_path(tmp_path / "x"), open("/dev/full", "w") as f:
-        f.write("x" * 10000)
-        f.flush()
+    full = Path("/dev/full")
+    with pytest.raises(ItemError, match="could not be written"), atomic_path(tmp_path / "x"):
+        full.write_text("x" * 10000)
 
 
 def test_files_get_the_usual_permissions(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_inputs_are_found_and_named(tmp_path: Path) -> None:
         collect([tmp_path, tmp_path / "x.ome.tif"])
     with pytest.raises(RestainError, match="no such file"):
         collect([tmp_path / "gone"])
+    (tmp_path / "cohort.csv").write_text("patient,he,mpp\np,x.ome.tif,twenty\n")
     with pytest.raises(RestainError, match="not a number"):
-        (tmp_path / "cohort.csv").write_text("patient,he,mpp\np,x.ome.tif,twenty\n")
         collect([tmp_path / "cohort.csv"])
 
 

@@ -102,6 +102,23 @@ def test_planar_and_white_is_zero_tiffs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "white.tif")[..., 0], 255 - GREY)
 
 
+def test_colours_as_planes_and_a_thumbnail_in_front(tmp_path: Path) -> None:
+    planes = np.moveaxis(RGB, 2, 0)
+    tifffile.imwrite(tmp_path / "c.ome.tif", planes, photometric="minisblack", metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "c.ome.tif"), RGB)
+    with tifffile.TiffWriter(tmp_path / "thumbnail.tif") as tiff:
+        tiff.write(RGB[::3, ::3], photometric="rgb", metadata=None)
+        tiff.write(RGB, photometric="rgb", metadata=None)
+    np.testing.assert_array_equal(read_image(tmp_path / "thumbnail.tif"), RGB)
+
+
+def test_byte_order_is_the_files(tmp_path: Path) -> None:
+    deep = RNG.integers(0, 65536, (40, 60)).astype(np.uint16)
+    for order in "<>":
+        tifffile.imwrite(tmp_path / "x.tif", deep, byteorder=order)
+        assert np.abs(read_image(tmp_path / "x.tif")[..., 0] - deep / 257).max() <= 0.5
+
+
 def test_many_channels_and_floats_are_refused_with_the_file_named(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "channels.ome.tif", RNG.integers(0, 9, (5, 40, 60)).astype(np.uint8))
     tifffile.imwrite(tmp_path / "float.tif", np.ones((40, 60), np.float32))

@@ -42,7 +42,9 @@ def stats(folder: Path, json: bool = False) -> int:
     if json:
         print_json(figures)
         return 0
-    print(f"{figures['root']}: layout {figures['layout']}, {figures['pairs']} pairs, {figures['bytes'] / 2**20:.1f} MiB")
+    print(
+        f"{figures['root']}: layout {figures['layout']}, {figures['pairs']} pairs, {figures['bytes'] / 2**20:.1f} MiB"
+    )
     print("um/px: unknown" if figures["mpp"] is None else f"um/px: {figures['mpp']:g}")
     print(f"sizes: {_counts(figures['sizes'])}; dropped: {figures['dropped']}; without partner: {figures['lone']}")
     levels = figures["levels"]
@@ -51,7 +53,7 @@ def stats(folder: Path, json: bool = False) -> int:
         for name, split in figures["splits"].items()
     ]
     print_table("Pairs", ["split", "pairs", "slides", "patients", *levels], rows)
-    colours = [[stain.upper(), *figures[stain]["mean"], *figures[stain]["std"]] for stain in ("he", "ihc") if figures[stain]]
+    colours = [[s.upper(), *figures[s]["mean"], *figures[s]["std"]] for s in ("he", "ihc") if figures[s]]
     print_table("Colour (0 to 255)", ["", "mean R", "G", "B", "deviation R", "G", "B"], colours)
     return report_failures({row["file"]: row["reason"] for row in figures["unreadable"]})
 
@@ -66,7 +68,10 @@ VERBS: dict[str, Callable[..., int]] = {"check": check, "stats": stats}
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: restain dataset check|stats FOLDER [--json]\n\n  check  look into every image\n  stats  print figures")
+        print(
+            "usage: restain dataset check|stats FOLDER [--json]\n\n"
+            "  check  look into every image\n  stats  print figures"
+        )
         return 0 if argv else 2
     if argv[0] not in VERBS:
         raise RestainError(f"restain dataset has no verb {argv[0]!r}; there are {', '.join(VERBS)}.")

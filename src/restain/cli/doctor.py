@@ -65,7 +65,9 @@ def doctor(json: bool = False) -> int:
         print_json({"python": sys.executable, "checks": rows})
     else:
         marks = {True: "ok", False: "MISSING", None: ""}
-        print_table("restain doctor", ["check", "", "finding"], [[r["check"], marks[r["ok"]], r["finding"]] for r in rows])
+        print_table(
+            "restain doctor", ["check", "", "finding"], [[r["check"], marks[r["ok"]], r["finding"]] for r in rows]
+        )
     return 1 if any(row["ok"] is False for row in rows) else 0
 
 

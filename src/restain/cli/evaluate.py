@@ -71,7 +71,9 @@ def _mean(table: Table, metric: str) -> str:
 def _named(word: str) -> tuple[str, Path]:
     """``NAME=FOLDER``, or a folder named after itself."""
     name, equals, folder = word.partition("=")
-    return (name, Path(folder)) if equals and name and not Path(word).exists() else (Path(word).resolve().name, Path(word))
+    return (
+        (name, Path(folder)) if equals and name and not Path(word).exists() else (Path(word).resolve().name, Path(word))
+    )
 
 
 def run(argv: Sequence[str]) -> int:

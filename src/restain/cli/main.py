@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from restain import __version__
 from restain.core.errors import RestainError
@@ -30,10 +31,8 @@ COMMANDS = {
 def usage() -> str:
     """What ``restain --help`` prints."""
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        ["usage: restain COMMAND ...", "", "From an H&E slide to HER2.", "", "commands:", *lines, ""]
-        + ["`restain COMMAND --help` tells all about one. `restain --version` prints the version."]
-    )
+    head = "usage: restain COMMAND ...\n\nFrom an H&E slide to HER2.\n\ncommands:"
+    return "\n".join([head, *lines, "", "`restain COMMAND --help` tells all about one; `restain --version`."])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        place = write_error(error.filename or "output", error)
+        place = write_error(Path(error.filename or "output"), error)
         console.print(f"restain {command}: {place}", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:

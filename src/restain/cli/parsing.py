@@ -6,11 +6,12 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """The recipes that come with restain."""
@@ -19,9 +20,13 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 class Parser(ArgumentParser):
     """jsonargparse's parser, which takes and shows ``--two-words`` for ``two_words`` and bare flags for booleans."""
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, with hyphens in option names and types by their names."""
-        text = re.sub(r"(?<![\w/.])--[\w.]+", lambda option: option.group().replace("_", "-"), super().format_help())
+        text = re.sub(
+            r"(?<![\w/.])--[\w.]+",
+            lambda option: option.group().replace("_", "-"),
+            super().format_help(*args, **kwargs),
+        )
         text = re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", r"\1", text)
         title = (self.description or "").split("\n\n")[0]
         return text.replace(f"\n{title}:\n", "\narguments:\n") if title else text
@@ -65,10 +70,14 @@ def parser_for(
     """
     doc = parse_docstring(function.__doc__ or "")
     text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
-    defaults = [str(CONFIGS / f"{recipe}.yaml")] if recipe and (CONFIGS / f"{recipe}.yaml").exists() else []
+    defaults: list[str | PathLike[Any]] = (
+        [str(CONFIGS / f"{recipe}.yaml")] if recipe and (CONFIGS / f"{recipe}.yaml").exists() else []
+    )
     parser = Parser(prog=prog, description=text, default_config_files=defaults)
     if recipe is not None:
-        parser.add_argument("--config", action=ActionConfigFile, help="a recipe: a YAML file, or the name of a shipped one")
+        parser.add_argument(
+            "--config", action=ActionConfigFile, help="a recipe: a YAML file, or the name of a shipped one"
+        )
     hints = get_type_hints(function)
     helps = {param.arg_name: param.description or "" for param in doc.params}
     for name in positional:

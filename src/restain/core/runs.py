@@ -1,7 +1,7 @@
 """Run folders: what a training leaves, so that it can be resumed, repeated and used.
 
-``run.json`` (task, method, um/px, data fingerprint, seed, versions, status), ``config.yaml`` (complete: training from it
-repeats the run), ``metrics.csv``, ``checkpoints/``, ``samples/``.
+``run.json`` (task, method, um/px, data fingerprint, seed, versions, status), ``config.yaml`` (complete: training from
+it repeats the run), ``metrics.csv``, ``checkpoints/``, ``samples/``.
 """
 
 from __future__ import annotations

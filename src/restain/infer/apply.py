@@ -109,8 +109,7 @@ def stain(
                 tissue_only=options.tissue_only,
                 quality=options.quality,
             )
-        document = asdict(result) | {"output": str(result.output), "kind": "slide"}
-        return document
+        return asdict(result) | {"output": str(result.output), "kind": "slide"}
 
     weights = weights_file(run, options.checkpoint).stat()
 

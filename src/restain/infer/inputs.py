@@ -71,7 +71,8 @@ def collect(paths: Sequence[Path], mpp: float | None = None) -> list[Input]:
     for item in found:
         if item.name in seen:
             raise RestainError(
-                f"{seen[item.name]} and {item.path} would both be written as {item.name!r}; stain them into two folders."
+                f"{seen[item.name]} and {item.path} would both be written as {item.name!r}; "
+                "stain them into two folders."
             )
         seen[item.name] = item.path
     return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from restain.core.errors import RestainError
 from restain.core.runs import RunFolder
 from restain.infer.tiling import Overlap, Tiling
+from restain.nn.layout import channels_last
 from restain.stainers.base import STAINERS, Stainer
 from restain.training.loop import load_weights
 
@@ -50,7 +51,7 @@ class Network:
 
     def __init__(self, stainer: Stainer, accelerator: str = "auto", precision: str = "32-true") -> None:
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
-        self.stainer = stainer.to(self._fabric.device).to(memory_format=torch.channels_last).eval()
+        self.stainer = channels_last(stainer.to(self._fabric.device)).eval()
 
     @torch.inference_mode()
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

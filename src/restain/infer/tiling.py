@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ Window = Callable[[int, int, int], "NDArray[np.float32] | None"]
 or None where it holds nothing to stain."""
 
 
-class Overlap(str, Enum):
+class Overlap(StrEnum):
     """What becomes of the overlap of two windows."""
 
     discard = "discard"
@@ -61,7 +61,7 @@ class Tiling:
         return self.halo if self.overlap is Overlap.blend else 0
 
     def profile(self) -> NDArray[np.float32]:
-        """Weight of each position along a window's contribution, [core + 2 reach]: linear over the overlap, 1 inside."""
+        """Weight of each position along a window's contribution, [core + 2 reach]: linear over the overlap, else 1."""
         ramp = (np.arange(2 * self.reach, dtype=np.float32) + 0.5) / max(2 * self.reach, 1)
         return np.concatenate([ramp, np.ones(self.core - 2 * self.reach, np.float32), ramp[::-1]])
 

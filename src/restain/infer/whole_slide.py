@@ -94,10 +94,12 @@ def stain_slide(
     tiling = Tiling(core0, halo0, plan.overlap)
     width, height = slide.size
     scale = 1 / tissue.downsample
+    red, green, blue = (int(value) for value in tissue.white)
+    white = (red, green, blue)
 
     with (
         progress_bar(f"stain {slide.path.name}", math.ceil(width / core0) * math.ceil(height / core0)) as bar,
-        PyramidWriter(out, slide.size, slide.mpp_xy, quality=quality, fill=tuple(int(c) for c in tissue.white)) as writer,
+        PyramidWriter(out, slide.size, slide.mpp_xy, quality=quality, fill=white) as writer,
     ):
 
         def window(x: int, y: int, side: int) -> NDArray[np.float32] | None:
@@ -133,17 +135,15 @@ def _to_level0(stained: NDArray[np.float32], side: int, ratio: float) -> NDArray
     to_run = np.array([[1 / ratio, 0, 0.5 / ratio - 0.5], [0, 1 / ratio, 0.5 / ratio - 0.5]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(stained, to_run, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.clip(warped, 0, 255)
+    return np.clip(np.asarray(warped, np.float32), 0, 255)
 
 
-def _alpha(
-    keep: NDArray[np.float32], scale: float, x: int, y: int, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _alpha(keep: NDArray[np.float32], scale: float, x: int, y: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The mask over the level-0 block at (x, y), linearly interpolated, float32 [h, w, 1] in [0, 1]."""
     to_mask = np.array([[scale, 0, (x + 0.5) * scale - 0.5], [0, scale, (y + 0.5) * scale - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     alpha = cv2.warpAffine(keep, to_mask, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return alpha[..., None]
+    return np.asarray(alpha[..., None], np.float32)
 
 
 def _over(block: NDArray[np.uint8], white: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -161,7 +161,7 @@ def require_run_mpp(run_mpp: float | None, run: Path) -> float:
     """
     if run_mpp is None:
         raise RestainError(
-            f"{run}: the run knows no um/px, so it cannot stain a slide. Train with --mpp (or a dataset whose pairs.csv "
+            f"{run}: the run knows no um/px, so it cannot stain a slide. Train with --mpp (or data whose pairs.csv "
             "has mpp), or pass --run-mpp with the um/px of its training images."
         )
     return run_mpp

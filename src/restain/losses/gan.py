@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-class GANLoss(str, Enum):
+class GANLoss(StrEnum):
     """How a discriminator's raw outputs are judged; calling it gives the loss against one target.
 
     ``vanilla``: binary cross entropy with logits (Goodfellow 2014; Isola 2017, Eq. 1). ``lsgan``: mean squared error

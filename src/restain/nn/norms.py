@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from functools import partial
 
 from torch import nn
 
 
-class Norm(str, Enum):
+class Norm(StrEnum):
     """Normalisation of a network.
 
     ``batch``: affine, with running statistics. ``instance``: without affine and without running statistics, so that
@@ -23,7 +23,7 @@ class Norm(str, Enum):
     @property
     def layer(self) -> Callable[[int], nn.Module]:
         """A function from a number of channels to the layer."""
-        return {"batch": nn.BatchNorm2d, "instance": partial(nn.InstanceNorm2d, affine=False)}[self.value]
+        return nn.BatchNorm2d if self is Norm.batch else partial(nn.InstanceNorm2d, affine=False)
 
     @property
     def conv_bias(self) -> bool:

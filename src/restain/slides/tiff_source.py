@@ -53,7 +53,8 @@ class TiffSource:
             raise UnreadableImageError(
                 f"{self._path}: truncated: its directory of pictures leads beyond its end. Copy or download it again."
             )
-        series = tiff.series[0]
+        # OME-TIFF names its picture first; in others a thumbnail may lead
+        series = tiff.series[0] if tiff.is_ome else max(tiff.series, key=lambda item: item.size)
         self._planes: list[list[_Plane]] = []
         sizes = []
         for level in series.levels:
@@ -121,6 +122,11 @@ class TiffSource:
         else:
             tall, wide = min(keyframe.rowsperstrip, keyframe.imagelength), keyframe.imagewidth
         across, down = -(-keyframe.imagewidth // wide), -(-keyframe.imagelength // tall)
+        if plane.page.is_memmappable and not separate:  # plain samples in one piece, however large: no copy of it
+            shape = (keyframe.imagelength, keyframe.imagewidth, keyframe.samplesperpixel)
+            stored = np.dtype(keyframe.dtype).newbyteorder(self._tiff.byteorder)
+            samples = np.memmap(self._path, stored, "r", int(plane.page.dataoffsets[0]), shape)
+            return np.array(samples[y : y + height, x : x + width], keyframe.dtype)
         out = np.zeros((height, width, keyframe.samplesperpixel), keyframe.dtype)
         for sample in range(keyframe.samplesperpixel if separate else 1):
             for row in range(y // tall, (y + height - 1) // tall + 1):

@@ -11,7 +11,7 @@ belongs to the recipe's data section.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from restain.nn.norms import Norm, image_statistics
 from restain.stainers.base import Stainer, Step, register
 
 
-class Generator(str, Enum):
+class Generator(StrEnum):
     """The generators of the released code."""
 
     resnet_9blocks = "resnet_9blocks"
@@ -39,10 +39,12 @@ class Generator(str, Enum):
         if self in (Generator.resnet_9blocks, Generator.resnet_6blocks):
             blocks = 9 if self is Generator.resnet_9blocks else 6
             return ResnetGenerator(width=width, blocks=blocks, norm=norm, dropout=dropout)
-        return UnetGenerator(width=width, downsamplings=8 if self is Generator.unet_256 else 7, norm=norm, dropout=dropout)
+        return UnetGenerator(
+            width=width, downsamplings=8 if self is Generator.unet_256 else 7, norm=norm, dropout=dropout
+        )
 
 
-class InferenceNorm(str, Enum):
+class InferenceNorm(StrEnum):
     """Which statistics batch norm uses when staining: those of the training, or those of the image."""
 
     running = "running"
@@ -124,4 +126,4 @@ class Pix2Pix(Stainer):
             out: Tensor = self.G(he)
             return out
         with image_statistics(self.G):
-            return torch.cat([self.G(image) for image in he.split(1)])
+            return torch.cat([self.G(image) for image in torch.split(he, 1)])

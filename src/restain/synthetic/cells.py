@@ -380,7 +380,6 @@ def _table(draw: _Draw, kind: NDArray[np.int64] | Kind, **columns: NDArray[np.fl
 
 
 def _empty() -> Cells:
-    none = np.zeros(0)
-    kinds, ids = none.astype(np.uint8), none.astype(np.int64)
-    numbers = {column.name: none for column in fields(Cells)}
-    return Cells(**{**numbers, "id": ids, "kind": kinds, "score": none.astype(np.float32)})
+    nowhere = Sites(np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3)))
+    columns = ("a", "b", "c", "angle", "tone", "vesicular", "ripple", "radius")
+    return _table(_Draw(0, nowhere), Kind.DEBRIS, **{column: np.zeros(0) for column in columns})

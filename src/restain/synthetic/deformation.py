@@ -3,7 +3,8 @@
 The IHC is the fixed slide and its frame (um from the upper left corner of level 0, x to the right, y down) is the
 world's. The H&E is the moving slide: it is rendered by asking, for each of its pixels, which place of the world it
 shows. That map, H&E to IHC, is the definition: rotation, scale and perspective about the centre, a shift, and an
-elastic displacement on a coarse grid, interpolated bilinearly. The way back is found by fixed-point iteration to 1e-4 um.
+elastic displacement on a coarse grid, interpolated bilinearly. The way back is found by fixed-point iteration, to
+1e-4 um.
 """
 
 from __future__ import annotations

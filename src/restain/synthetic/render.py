@@ -147,8 +147,11 @@ def _to_pixels(tissue: Tissue, local_x: Field, local_y: Field) -> Tissue:
     u = local_x * np.float32(1 / GRID_STEP)
     v = local_y * np.float32(1 / GRID_STEP)
     values: dict[str, Field] = {
-        name: cv2.remap(
-            np.ascontiguousarray(field, dtype=np.float32), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        name: np.asarray(
+            cv2.remap(
+                np.ascontiguousarray(field, dtype=np.float32), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            ),
+            dtype=np.float32,
         )
         for name, field in vars(tissue).items()
     }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from restain.core.files import write_csv, write_json
 from restain.synthetic.artefacts import Artefacts
 from restain.synthetic.cells import BLOCK, Cells, Kind
+from restain.synthetic.deformation import Points
 from restain.synthetic.her2 import asco_cap_level
 from restain.synthetic.options import GENERATOR_VERSION
 from restain.synthetic.world import World
@@ -120,7 +121,7 @@ def _rows(world: World) -> Iterator[dict[str, object]]:
                 }
 
 
-def _in_slides(world: World, cells: Cells) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+def _in_slides(world: World, cells: Cells) -> tuple[Points, NDArray[np.float64], NDArray[np.bool_]]:
     """H&E pixels [n, 2], outline areas [n, 2] (IHC, H&E) and whether a cell shows in each slide [n, 2]."""
     options = world.options
     points = np.column_stack([cells.x, cells.y])
@@ -128,9 +129,12 @@ def _in_slides(world: World, cells: Cells) -> tuple[NDArray[np.float64], NDArray
     areas = np.stack(
         [cells.section_area(world.section(stain), options.section_thickness) for stain in ("ihc", "he")], 1
     )
-    within = np.stack([((place >= 0) & (place < options.side)).all(axis=1) for place in (points, he)], axis=1)
+    within: NDArray[np.bool_] = np.stack(
+        [((place >= 0) & (place < options.side)).all(axis=1) for place in (points, he)], axis=1
+    )
     nucleus = (cells.kind != Kind.ADIPOCYTE)[:, None]
-    return he / options.mpp, areas, (areas > 0) & within & nucleus
+    shown: NDArray[np.bool_] = (areas > 0) & within & nucleus
+    return he / options.mpp, areas, shown
 
 
 def _landmarks(world: World) -> Iterator[dict[str, object]]:

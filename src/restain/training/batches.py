@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class BatchOptions:
     """
 
     batch_size: int = 1
-    augmentation: Augmentation = Augmentation(horizontal_flip=True)
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(horizontal_flip=True))
     split: str = "train"
     workers: int = 0
     cache_gib: float = 0.0

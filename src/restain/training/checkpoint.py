@@ -74,4 +74,3 @@ def load_state(path: Path) -> dict[str, Any]:
 def optimizer_state(state: dict[str, Any]) -> dict[str, Any]:
     """An optimizer's state as ``load_state_dict`` wants it: parameter numbers are ints again after JSON."""
     return state | {"state": {int(number): value for number, value in state["state"].items()}}
-

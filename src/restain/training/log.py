@@ -20,7 +20,9 @@ class LossLog:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         if path.exists():
-            rows = [row for row in read_csv(path, ["step"]) if (row["step"] or "").isdigit() and int(row["step"]) <= step]
+            rows = [
+                row for row in read_csv(path, ["step"]) if (row["step"] or "").isdigit() and int(row["step"]) <= step
+            ]
             if rows:
                 write_csv(path, list(rows[0]), rows)
             else:

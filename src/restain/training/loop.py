@@ -1,7 +1,7 @@
 """The training loop: the same for every stainer, exact after any interruption.
 
-Everything random in step k follows from the seed and k alone (order and augmentation in ``restain.data``, dropout here),
-so a run that was killed and started again ends with the weights of one that was not.
+Everything random in step k follows from the seed and k alone (order and augmentation in ``restain.data``, dropout
+here), so a run that was killed and started again ends with the weights of one that was not.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from restain.core.errors import ItemError
 from restain.core.progress import console, progress_bar
 from restain.core.runs import RunFolder
 from restain.data import PairBatch
+from restain.nn.layout import channels_last
 from restain.stainers.base import Stainer
 from restain.training.batches import Batches
 from restain.training.checkpoint import load_state, optimizer_state, save_state
@@ -126,9 +127,7 @@ class Trainer:
                         bar.note(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
                         if log is not None:
                             rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
-                            log.write(
-                                {"epoch": self.position.epoch, "step": self.position.step, "lr": rate, **losses}
-                            )
+                            log.write({"epoch": self.position.epoch, "step": self.position.step, "lr": rate, **losses})
                     if self._stop or (
                         self.position.step % self.options.checkpoint_every == 0 and self.position.batch < steps
                     ):
@@ -141,12 +140,12 @@ class Trainer:
     def _prepare(self) -> None:
         """Resume, then hand networks and optimizers to Fabric."""
         self.base_rates: dict[str, list[float]] = {}
-        self.stainer.to(memory_format=torch.channels_last)  # convolutions run up to 1.5 times as fast
+        channels_last(self.stainer)  # convolutions run up to 1.5 times as fast
         optimizers = self.stainer.optimizers()
         for name, optimizer in optimizers.items():
             self.base_rates[name] = [group["lr"] for group in optimizer.param_groups]
         if self.options.ema is not None:
-            self.average = AveragedModel(self.stainer, multi_avg_fn=get_ema_multi_avg_fn(self.options.ema))
+            self.average = AveragedModel(self.stainer, multi_avg_fn=get_ema_multi_avg_fn(self.options.ema))  # type: ignore[no-untyped-call]
         checkpoint = self.run.checkpoints / LAST
         if checkpoint.exists():
             state = load_state(checkpoint)
@@ -163,7 +162,9 @@ class Trainer:
             self.average.to(self.fabric.device)
         for name, network in list(self.stainer.named_children()):
             setattr(self.stainer, name, self.fabric.setup_module(network))
-        self.optimizers = {name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
+        self.optimizers: dict[str, Any] = {
+            name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()
+        }
         self.step = FabricStep(self.fabric, self.optimizers)
         self.stainer.train()
 
@@ -238,7 +239,7 @@ class Trainer:
     def _stop_on_signal(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM end the training after the step at hand; a second one ends it at once."""
 
-        def ask(number: int, frame: FrameType | None) -> None:
+        def ask(_number: int, _frame: FrameType | None) -> None:
             if self._stop:
                 raise KeyboardInterrupt
             self._stop = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from restain.core.errors import RestainError
 from restain.training.schedules import Convention, LinearSchedule
 
 
-class Precision(str, Enum):
+class Precision(StrEnum):
     """Arithmetic of the networks, by Fabric's names; ``full`` is float32 throughout."""
 
     full = "32-true"

@@ -62,7 +62,9 @@ def train(
     """
     folder = without_bad_images(read_dataset(data))
     if mpp is not None and folder.mpp is not None and abs(mpp / folder.mpp - 1) > 1e-3:
-        raise RestainError(f"{data}: says {folder.mpp:g} um/px, --mpp says {mpp:g}. Leave --mpp out, or mend the dataset.")
+        raise RestainError(
+            f"{data}: says {folder.mpp:g} um/px, --mpp says {mpp:g}. Leave --mpp out, or mend the dataset."
+        )
     for problem in folder.problems:
         console.print(f"{problem.file}: {problem.message}", markup=False, soft_wrap=True)
     torch.manual_seed(training.seed)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class Convention(str, Enum):
+class Convention(StrEnum):
     """When the released codes step their "a + b epochs" schedule (they differ by one epoch).
 
     ``start``: at the start of each epoch, counted from 1 (pix2pix, BCI, TDKstain): the decay begins in epoch a and
