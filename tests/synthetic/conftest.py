@@ -7,7 +7,7 @@ import pytest
 
 from restain.synthetic import SynthOptions, World
 
-CLEAN = {"folds": 0.0, "pen": 0.0, "bubbles": 0.0, "out_of_focus": 0.0, "necrosis": 0.0}
+CLEAN = {"folds": 0.0, "pen": 0.0, "bubbles": 0.0, "out_of_focus": 0.0, "necrosis": 0.0, "dirt": 0.0}
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from restain.core.runs import RunFolder
 from restain.training.loop import FINAL, LAST
 
 from ..pairs import write_pairs
@@ -68,3 +69,14 @@ def test_interrupted_and_started_again_ends_bit_identical(
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert (out / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
+    """DDP on two CPU processes: half as many steps, one run folder, finite weights."""
+    words = [*command(data, tmp_path / "run"), "--training.devices", "2", "--training.strategy", "ddp"]
+    words += ["--training.accelerator", "cpu", "--training.sample_every", "4", "--batches.augmentation.crop", "32"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert RunFolder(tmp_path / "run").info["steps"] == 4 * 12 // 2
+    weights = load_file(tmp_path / "run" / "checkpoints" / FINAL)
+    assert all(value.isfinite().all() for value in weights.values())

@@ -108,7 +108,8 @@ class Architecture:
         outline = (1 - round_) * half
         large = float(np.clip(0.25 * self.side, 60.0, 1200.0))
         wave = 0.3 * large * self._noise("outline", large, x, y)
-        ragged = 5.0 * self._noise("ragged", 22.0, x, y) + 2.0 * self._noise("frayed", 7.0, x, y)
+        ragged = 7.0 * self._noise("notched", 45.0, x, y)
+        ragged += 5.0 * self._noise("ragged", 22.0, x, y) + 2.5 * self._noise("frayed", 7.0, x, y)
         return np.asarray(outline + wave + ragged, dtype=np.float32)
 
     def _territory(self, x: Axis, y: Axis) -> Field:
@@ -136,7 +137,8 @@ class Architecture:
         column = np.rint((position[:, 0] - x[0]) / step).astype(np.int64)
         row = np.rint((position[:, 1] - y[0]) / step).astype(np.int64)
         scattered = hash_uniform(subseed(self.patient.seed, "lone-fat"), index[:, 0], index[:, 1])
-        chosen = field[row, column] > 0.5 * scattered**2 - 0.06
+        clear = duct_field(self.patient, x, y, 0.0).clearance[row, column] > 0.65 * FAT_CELL + 12.0
+        chosen = (field[row, column] > 0.5 * scattered**2 - 0.06) & clear
         return Sites(index[chosen], position[chosen])
 
     def fat_radius(self, sites: Sites) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restain.synthetic.hashing import subseed
+from restain.synthetic.hashing import hash_uniform, subseed
 from restain.synthetic.noise import Field, LatticeNoise
 from restain.synthetic.options import SynthOptions
 from restain.synthetic.patient import Patient
@@ -46,12 +46,22 @@ class Bubble:
 
 
 @dataclass(frozen=True)
+class Dirt:
+    """Dark specks all over the slide: one site in each square of side ``site`` um, taken with probability ``share``."""
+
+    seed: int
+    site: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Artefacts:
     """The artefacts of one slide; ``defocus_seed`` is None where all of it is in focus."""
 
     folds: tuple[Fold, ...]
     pens: tuple[Pen, ...]
     bubbles: tuple[Bubble, ...]
+    dirt: Dirt
     defocus_seed: int | None
 
     def names(self) -> list[str]:
@@ -84,7 +94,10 @@ def draw_artefacts(options: SynthOptions, patient: Patient, stain: str) -> Artef
             x, y = rng.uniform(0, 1, size=2) * side
             bubbles.append(Bubble(float(x), float(y), float(min(rng.uniform(40, 300), 0.12 * side))))
     blurred = rng.random() < options.out_of_focus
-    return Artefacts(tuple(folds), tuple(pens), tuple(bubbles), subseed(seed, "defocus") if blurred else None)
+    # Half the sites are taken on average; some slides are cleaner than others.
+    site = 1000.0 * float(np.sqrt(0.5 / options.dirt)) if options.dirt > 0 else 1000.0
+    dirt = Dirt(subseed(seed, "dirt"), site, float(rng.uniform(0.0, 1.0)) if options.dirt > 0 else 0.0)
+    return Artefacts(tuple(folds), tuple(pens), tuple(bubbles), dirt, subseed(seed, "defocus") if blurred else None)
 
 
 def thickness_factor(artefacts: Artefacts, x: Field, y: Field) -> Field | None:
@@ -125,10 +138,30 @@ def overlay(light: Field, artefacts: Artefacts, x: Field, y: Field) -> Field:
         inside = bubble.radius - np.hypot((x - bubble.x)[None, :], (y - bubble.y)[:, None])
         if inside.max() < -20.0:
             continue
-        rim = np.exp(-((inside / 3.5) ** 2)) * 0.55 + 0.2 * np.exp(-(((inside - 9) / 5.0) ** 2))
+        rim = np.exp(-((inside / 3.5) ** 2)) * 0.45 + 0.15 * np.exp(-(((inside - 9) / 5.0) ** 2))
         veil = 0.06 * _step(inside / 3.0)
         light = light * (1 - rim[..., None].astype(np.float32)) * (1 - veil[..., None]) + veil[..., None]
-    return np.asarray(light, dtype=np.float32)
+    return np.asarray(light * _specks(artefacts.dirt, x, y), dtype=np.float32)
+
+
+def _specks(dirt: Dirt, x: Field, y: Field) -> Field:
+    """Light that specks of dirt let through [len(y), len(x), 1]."""
+    light = np.ones((len(y), len(x), 1), dtype=np.float32)
+    reach = 12.0
+    columns = np.arange(int((x[0] - reach) // dirt.site), int((x[-1] + reach) // dirt.site) + 1)
+    rows = np.arange(int((y[0] - reach) // dirt.site), int((y[-1] + reach) // dirt.site) + 1)
+    u = hash_uniform(dirt.seed, np.arange(6), columns[:, None, None], rows[:, None])
+    for column, row in np.argwhere(u[..., 0] < dirt.share):
+        _, place_x, place_y, size, angle, density = u[column, row]
+        left, top = (columns[column] + place_x) * dirt.site, (rows[row] + place_y) * dirt.site
+        across = slice(*np.searchsorted(x, [left - reach, left + reach]))
+        down = slice(*np.searchsorted(y, [top - reach, top + reach]))
+        dx, dy = (x[across] - left)[None, :], (y[down] - top)[:, None]
+        turn = np.arctan2(dy, dx) + 6.28 * angle
+        outline = (1.2 + 4.5 * size**2) * (1 + 0.25 * np.cos(2 * turn) + 0.2 * np.cos(3 * turn + 9 * size))
+        cover = _step((outline - np.hypot(dx, dy)) / 0.7) * (0.35 + 0.6 * density)
+        light[down, across] *= (1 - cover[..., None]).astype(np.float32)
+    return light
 
 
 def _step(values: Field) -> Field:

@@ -180,20 +180,19 @@ class CellSource:
         sites = self._sites("tumour", (spacing, spacing, spacing), box, 0.95, steps=2)
         nest, lumen, dead = (around.at(name, sites) for name in ("nest", "lumen", "necrosis"))
         draw = _Draw(subseed(patient.seed, "tumour-cell"), sites)
-        alive = (nest > 2.6) & (lumen < -3.5)
+        alive = (nest > 2.6) & (lumen < -5.0)
         shown = alive & ((dead < -2.0) | (draw.uniform(0) < 0.3))
         sites, draw, nest, lumen, dead = draw.keep(shown, nest, lumen, dead)
         clone = self._noise_at("clone", 110.0, around, sites)
-        patch = self._noise_at("patch", 22.0, around, sites)
+        patch = self._noise_at("patch", 30.0, around, sites)
         single = draw.normal(1)
-        score = 0.85 * clone + 0.33 * patch + 0.36 * single
+        score = 0.85 * clone + 0.45 * patch + 0.22 * single
         local = patient.coupling * (0.6 * clone + 0.25 * single)
         variety = patient.pleomorphism
         # The second term keeps the nuclei's total volume the same however much they vary.
         radius = patient.nuclear_radius * np.exp(variety * (0.85 * draw.normal(2) + 0.35 * local) - 1.5 * variety**2)
         giant = draw.uniform(3) < 0.5 * max(variety - 0.12, 0.0)
         radius = np.clip(np.where(giant, radius * 1.35, radius), 2.6, 8.5)
-        stretch = 1.08 + 0.6 * draw.uniform(4) ** 1.5
         # Epithelium along lumina and in small glands stands upright on the border; in solid nests cells stream.
         upright = (np.minimum(np.abs(nest - 6), np.abs(lumen + 6)) < 5) & (
             draw.uniform(5) < 0.75 - 0.5 * patient.solidity
@@ -203,6 +202,7 @@ class CellSource:
         )
         free = 0.5 * stream + 0.9 * draw.normal(6)
         angle = np.where(upright, around.direction("nest", sites) + 0.25 * draw.normal(9), free)
+        stretch = (1.08 + 0.6 * draw.uniform(4) ** 1.5) * np.where(upright, 1.15, 1.0)
         pyknotic = dead > -2.0
         radius = np.where(pyknotic, 0.5 * radius, radius)
         kind = np.where(pyknotic, Kind.DEBRIS, Kind.TUMOUR)

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.synthetic.architecture import Tissue
-from restain.synthetic.cells import Cells
+from restain.synthetic.cells import Cells, Kind
 from restain.synthetic.hashing import hash_uniform
 from restain.synthetic.noise import Field, textures
 from restain.synthetic.optics import SlideLook
 from restain.synthetic.patient import Patient
 from restain.synthetic.stamping import Bodies, Canvas, Nuclei
 
-MEMBRANE_DENSITY = (0.0, 0.14, 0.37, 1.4)
-"""Optical density of DAB at the middle of a membrane of class 0, 1, 2, 3."""
+MEMBRANE_DENSITY = ((0.0, 0.0), (0.08, 0.2), (0.26, 0.6), (1.1, 2.2))
+"""Optical density of DAB at the middle of a membrane seen on edge: from the weakest to the strongest of each class."""
 
-CYTOPLASM = (0.0, 0.6, 1.45, 1.0)
+CYTOPLASM = (0.0, 0.6, 1.3, 0.95)
 """Staining of the cytoplasm relative to the membrane, times the lab's blush, by class: weak staining is diffuse."""
 
 MEMBRANE_WIDTH = (0.5, 0.5, 0.65, 1.0)
@@ -34,6 +34,7 @@ class Section:
         tissue: architecture at the pixels.
         tumour: tumour cells near the section, as ``bodies.owner`` counts them.
         classes: membrane class of each tumour cell.
+        expression: 0 weakest to 1 strongest of its class, of each tumour cell.
         bodies: how tumour cells tile the section.
         adipocytes: the same of fat cells; None where there is no fat.
         nuclei: nuclei in the section.
@@ -45,6 +46,7 @@ class Section:
     tissue: Tissue
     tumour: Cells
     classes: NDArray[np.uint8]
+    expression: NDArray[np.float64]
     bodies: Bodies
     adipocytes: Bodies | None
     nuclei: Nuclei
@@ -72,6 +74,7 @@ class _Compartments:
     """How much of each pixel belongs to what, 0 to 1 [H, W], and the textures that modulate it."""
 
     tumour: Field
+    lumen: Field
     stroma: Field
     duct: Field
     wall: Field
@@ -104,7 +107,7 @@ def _compartments(section: Section) -> _Compartments:
     bundle = 0.84 * pictures["bundle"].sample(tissue.along, tissue.across)
     bundle += 0.54 * pictures["bundle"].sample(cross_along + 311.0, cross + 97.0)
     fibril = pictures["fibril"].sample(tissue.along, tissue.across)
-    inside = _step(tissue.edge + 0.8 * bundle, 1.6)
+    inside = _step(tissue.edge + 1.8 * bundle, 1.6)
     nest_depth = nest_outline(section)
     nest = _step(nest_depth, 1.2)
     # Retraction: stroma lifts off parts of the nests' border; strands of it keep the contact.
@@ -116,7 +119,8 @@ def _compartments(section: Section) -> _Compartments:
     duct_cells = ducts * _step(tissue.duct + 0.4 * grain, 1.2)
     vessel_wall_end = _step(2.6 - tissue.vessel, 1.0)
     vessel_lumen = _step(-tissue.vessel, 0.9)
-    corpuscle = _step(pictures["wobble"].sample(x * 1.7, y * 1.7) + 0.25, 0.5)
+    corpuscle = _step(pictures["wobble"].sample(x * 1.5, y * 1.5) + 0.3, 1.1)
+    corpuscle *= _step(pictures["wobble"].sample(x * 0.11, y * 0.11) - 0.2, 0.4)  # most vessels are empty
     if section.adipocytes is None:
         vacuole = fat_wall = np.zeros_like(nest)
     else:
@@ -130,8 +134,10 @@ def _compartments(section: Section) -> _Compartments:
     fibre = _step(opening, 1.5)
     # Between fibres lies pale ground substance; only the widest gaps are torn open to the glass.
     matrix = (1 - fibre) * _step(opening + 1.0 + 0.8 * tissue.loose, 0.9)
+    stroma = stroma * (1 - _step(np.float32(patient.brittle) - opening - tissue.loose, 0.35))
     return _Compartments(
         tumour=nest * inside * (1 - open_lumen) * (1 - dead),
+        lumen=nest * inside * open_lumen,
         stroma=stroma,
         duct=duct_cells * inside,
         wall=vessel_wall_end * (1 - vessel_lumen) * inside * (1 - nest),
@@ -163,29 +169,40 @@ def _nuclei_map(section: Section) -> NDArray[np.uint8]:
 
 def compose_he(section: Section, look: SlideLook) -> Pigments:
     """Haematoxylin and eosin."""
-    parts, tissue = _compartments(section), section.tissue
+    parts, tissue, patient = _compartments(section), section.tissue, section.patient
     grain, fibre = parts.grain, parts.fibre
     nucleus = section.nuclei.amount
     clear = 1 - 0.5 * np.minimum(nucleus, 1.0)
     border = _cell_border(section)
     body = _per_cell(section, 61, 0.14)
     smooth = textures()["wobble"].sample(section.canvas.x * 0.45, section.canvas.y * 0.45)
-    collagen = (0.31 + 0.05 * parts.bundle + 0.06 * parts.fibril + 0.025 * grain + 0.035 * smooth) * (
-        1 - 0.35 * tissue.loose
-    )
+    immune = np.minimum(1.3 * tissue.immune, 1.0)
+    collagen = 0.31 + 0.05 * parts.bundle + 0.06 * parts.fibril + 0.025 * grain + 0.035 * smooth
+    collagen *= (1 - 0.35 * tissue.loose) * (1 - 0.6 * immune)
     loose = 0.085 + 0.025 * parts.fibril + 0.02 * grain
     eosin = parts.stroma * (fibre * collagen + parts.matrix * loose)
-    eosin += parts.tumour * (0.18 + 0.035 * grain + 0.025 * smooth) * (1 - 0.2 * border) * clear * body
+    eosin += (
+        patient.cytoplasmic_eosin
+        * parts.tumour
+        * (0.17 + 0.035 * grain + 0.025 * smooth)
+        * (1 - 0.2 * border)
+        * clear
+        * body
+    )
     eosin += parts.duct * (0.26 + 0.03 * grain) * clear
     eosin += parts.necrosis * (0.4 + 0.07 * grain + 0.05 * smooth)
     eosin += parts.wall * (0.34 + 0.04 * parts.fibril) + 0.24 * parts.fat_wall
+    if patient.secretion:
+        eosin += parts.lumen * np.maximum(0.05 + 0.05 * smooth + 0.01 * grain, 0.0)
     eosin *= tissue.eosin
     ground = np.float32(0.03 * look.staining.background)
-    haematoxylin = parts.stroma * (ground * (0.5 + fibre) + parts.matrix * (0.05 + 0.015 * smooth))
-    haematoxylin += parts.tumour * (0.175 + 0.033 * grain + 0.045 * smooth) * (1 - 0.22 * border) * body
+    haematoxylin = parts.stroma * (ground * (0.5 + fibre) + 0.04 * immune + parts.matrix * (0.05 + 0.015 * smooth))
+    haematoxylin += (
+        patient.amphophilia * parts.tumour * (0.165 + 0.033 * grain + 0.045 * smooth) * (1 - 0.22 * border) * body
+    )
     haematoxylin += parts.duct * (0.11 + 0.025 * grain) + parts.necrosis * (0.09 + 0.05 * grain)
     haematoxylin += 0.57 * nucleus * (1 - parts.vacuole)
-    blood = parts.blood * (0.55 + 0.06 * grain)
+    blood = parts.blood * (0.42 + 0.05 * grain)
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, eosin, blood)]
     return Pigments(stains, np.zeros(nucleus.shape, dtype=np.uint8), _nuclei_map(section))
 
@@ -200,14 +217,13 @@ def compose_ihc(section: Section, look: SlideLook) -> Pigments:
     haematoxylin = parts.stroma * (0.018 + 0.01 * fibre + 0.006 * parts.fibril + 0.007 * grain)
     haematoxylin += parts.tumour * (0.03 + 0.01 * grain)
     haematoxylin += parts.duct * 0.035 + parts.wall * 0.035 + parts.necrosis * 0.045 + 0.02 * parts.fat_wall
-    haematoxylin += 0.21 * nucleus * (1 - parts.vacuole) + 0.03 * parts.blood
+    haematoxylin += 0.185 * nucleus * _counterstain(section) * (1 - parts.vacuole) + 0.03 * parts.blood
     dab = parts.stroma * ground * (0.032 + 0.014 * fibre + 0.006 * parts.fibril + 0.008 * grain)
     dab += parts.necrosis * ground * (0.05 + 0.02 * grain) + parts.duct * ground * (0.045 + 0.012 * grain)
-    dab += (
-        ground * (0.03 * parts.fat_wall + 0.04 * parts.wall + 0.05 * parts.blood)
-        + ground * (0.05 + 0.012 * grain) * parts.tumour
-    )
-    dab += membrane + np.float32(look.staining.blush) * cytoplasm
+    dab += ground * (0.03 * parts.fat_wall + 0.04 * parts.wall + 0.05 * parts.blood) + (
+        ground * (0.05 + 0.012 * grain) + section.patient.granular * np.clip(1 + 0.4 * grain, 0.1, 2.0)
+    ) * parts.tumour * (1 - 0.5 * np.minimum(nucleus, 1.0))
+    dab += membrane + np.float32(look.staining.blush) * cytoplasm + _brown_cells(section)
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, dab)]
     return Pigments(stains, label, _nuclei_map(section))
 
@@ -224,40 +240,59 @@ def _cell_border(section: Section) -> Field:
     return np.asarray(np.exp(-((section.bodies.border / np.float32(0.7)) ** 2)), dtype=np.float32)
 
 
+def _counterstain(section: Section) -> Field:
+    """Tumour nuclei take up less counterstain than small dense ones: a factor [H, W]."""
+    factor = np.where(section.seen.kind == Kind.TUMOUR, 0.85, 1.1)
+    return np.append(factor, 1.0).astype(np.float32)[section.nuclei.owner]
+
+
+def _brown_cells(section: Section) -> Field:
+    """DAB in the odd stromal cell that stains unspecifically [H, W]."""
+    u = hash_uniform(83, section.seen.id) if len(section.seen) else np.zeros(0)
+    stroma = np.isin(section.seen.kind, (Kind.LYMPHOCYTE, Kind.FIBROBLAST))
+    amount = np.append(np.where(stroma & (u < 0.02), 0.25 + 15 * u, 0.0), 0.0).astype(np.float32)
+    return np.asarray(amount[section.nuclei.owner] * section.nuclei.amount)
+
+
 def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray[np.uint8]]:
     """DAB on membranes, DAB in cytoplasm (before the lab's blush) and the membrane truth map, each [H, W]."""
     bodies, tissue, cells = section.bodies, section.tissue, section.tumour
     owned = np.where(bodies.owner >= 0, bodies.owner, len(cells))
     classes = np.append(section.classes, 0)[owned]
-    strength = hash_uniform(71, cells.id)
-    u = hash_uniform(72, cells.id[:, None], np.arange(6)) if len(cells) else np.zeros((0, 6))
-    base = np.asarray(MEMBRANE_DENSITY)[section.classes] * (0.72 + 0.56 * strength) * section.patient.intensity
+    low, high = np.asarray(MEMBRANE_DENSITY)[section.classes].T.reshape(2, -1)
+    base = (low + (high - low) * section.expression) * section.patient.intensity
     density = np.append(base, 0.0).astype(np.float32)[owned]
-    width = np.asarray(MEMBRANE_WIDTH, dtype=np.float32)[classes] * np.clip(1 + 0.2 * parts.bundle, 0.6, 1.5)
-    middle = np.minimum(np.abs(bodies.border), np.minimum(np.abs(nest_outline(section)), 3.0 + np.abs(tissue.lumen)))
-    profile = np.exp(-((middle / width) ** 2))
-    phase = np.append(2 * np.pi * u[:, :3], np.zeros((1, 3)), axis=0).astype(np.float32)
-    c, s = bodies.cosine, bodies.sine
+    # A membrane that is not on edge is smeared over the section's thickness and paler for it.
+    edge_on = np.asarray(MEMBRANE_WIDTH, dtype=np.float32)[classes] * np.clip(1 + 0.25 * parts.bundle, 0.6, 1.6)
+    width = np.sqrt(edge_on**2 + (0.8 * np.minimum(bodies.tilt, 1.2)) ** 2)
+    border, outer = np.abs(bodies.border), np.abs(nest_outline(section))
+    middle = np.minimum(border, np.minimum(outer, 3.0 + np.abs(tissue.lumen)))
+    basal = np.where(outer < border, np.clip(0.55 + 0.3 * parts.bundle, 0.15, 1.0), 1.0)
+    profile = np.exp(-((middle / width) ** 2)) * np.sqrt(edge_on / width) * basal
+    present = _completeness(section, parts, owned, classes)
+    membrane = parts.tumour * density * profile * present
+    clear = 1 - 0.6 * np.minimum(section.nuclei.amount, 1.0)
+    diffuse = density * np.asarray(CYTOPLASM, dtype=np.float32)[classes] * (0.8 + 0.25 * parts.grain)
+    cytoplasm = parts.tumour * clear * diffuse
+    shown = (middle < 0.85 * edge_on) & (present > 0.35) & (basal > 0.3) & (parts.tumour > 0.5)
+    label = np.where(shown, classes, 0).astype(np.uint8)
+    return np.asarray(membrane, dtype=np.float32), np.asarray(cytoplasm, dtype=np.float32), label
+
+
+def _completeness(
+    section: Section, parts: _Compartments, owned: NDArray[np.int64], classes: NDArray[np.uint8]
+) -> Field:
+    """How strongly each place around a cell is stained [H, W]: in class 1 only stretches, else all around, unevenly."""
+    cells, c, s = section.tumour, section.bodies.cosine, section.bodies.sine
+    u = hash_uniform(72, cells.id[:, None], np.arange(3)) if len(cells) else np.zeros((0, 3))
+    turns = np.append(2 * np.pi * u, np.zeros((1, 3)), axis=0)
+    turn_cosine, turn_sine = np.cos(turns).astype(np.float32), np.sin(turns).astype(np.float32)
     pattern = np.zeros_like(c)
     cosine, sine = c, s
     for order in range(3):
-        turn = phase[:, order][owned]
-        pattern += (cosine * np.cos(turn) - sine * np.sin(turn)) * np.float32(0.75)
+        pattern += (cosine * turn_cosine[:, order][owned] - sine * turn_sine[:, order][owned]) * np.float32(0.75)
         cosine, sine = cosine * c - sine * s, cosine * s + sine * c
-    patchy = pattern + 0.45 * parts.grain
-    incomplete = _step(patchy - 0.35, 0.7) * (0.8 + 0.4 * parts.grain)
+    stretches = _step(pattern + 0.45 * parts.grain - 0.35, 0.7) * (0.8 + 0.4 * parts.grain)
     uneven = np.where(classes == 2, 0.26, 0.15).astype(np.float32)
-    even = 1 + uneven * (pattern + parts.grain)
-    present = np.where(classes == 1, np.clip(incomplete, 0.0, 1.6), np.clip(even, 0.4, 1.6)).astype(np.float32)
-    membrane = parts.tumour * density * profile * present
-    diffuse = np.asarray(CYTOPLASM, dtype=np.float32)[classes]
-    cytoplasm = (
-        parts.tumour
-        * density
-        * diffuse
-        * (0.8 + 0.25 * parts.grain)
-        * (1 - 0.6 * np.minimum(section.nuclei.amount, 1.0))
-    )
-    shown = (middle < 0.85 * width) & (present > 0.35) & (parts.tumour > 0.5)
-    label = np.where(shown, classes, 0).astype(np.uint8)
-    return np.asarray(membrane, dtype=np.float32), np.asarray(cytoplasm, dtype=np.float32), label
+    around = 1 + uneven * (pattern + parts.grain)
+    return np.where(classes == 1, np.clip(stretches, 0.0, 1.6), np.clip(around, 0.4, 1.6)).astype(np.float32)

@@ -96,17 +96,19 @@ def _staining(lab: np.random.Generator, day: np.random.Generator, stain: str) ->
         vector = np.maximum(vector, 0.02)
         vectors.append(vector / np.linalg.norm(vector))
     # Overall strength varies far more from lab to lab than the balance of the stains does.
-    overall = 0.24 * lab.standard_normal() + 0.08 * day.standard_normal() if stain == "he" else 0.0
+    overall = 0.3 * lab.standard_normal() + 0.08 * day.standard_normal() if stain == "he" else 0.0
     balance = 0.16 * lab.standard_normal(len(bases)) + 0.07 * day.standard_normal(len(bases))
+    if stain == "ihc":
+        balance[0] += 0.25 * lab.standard_normal()  # counterstains differ most
     strength = (0.7 if stain == "he" else 1.0) * np.exp(overall + balance)
     background = float(np.exp(lab.uniform(np.log(0.25), np.log(2.4)) + 0.2 * day.standard_normal()))
-    blush = float(lab.uniform(0.15, 0.5) * np.exp(0.15 * day.standard_normal()))
+    blush = float(lab.uniform(0.2, 0.55) * np.exp(0.15 * day.standard_normal()))
     return Staining(np.asarray(vectors), tuple(float(value) for value in strength), background, blush)
 
 
 def _scanner(lab: np.random.Generator, day: np.random.Generator, stain: str) -> Scanner:
     grey = lab.random() < (0.5 if stain == "ihc" else 0.35)
-    dim = lab.uniform(176, 206) if stain == "ihc" else lab.uniform(212, 234)
+    dim = lab.uniform(174, 192) if stain == "ihc" else lab.uniform(212, 234)
     level = dim if grey else lab.uniform(240, 252)
     tint = lab.normal(0.0, 1.6, size=3)
     white = np.clip(level + tint + day.normal(0.0, 1.5) + day.normal(0.0, 0.7, size=3), 160, 254)
@@ -114,7 +116,9 @@ def _scanner(lab: np.random.Generator, day: np.random.Generator, stain: str) -> 
         white=(float(white[0]), float(white[1]), float(white[2])),
         floor=float(lab.uniform(4, 14)),
         gamma=float(np.exp(0.07 * lab.standard_normal())),
-        blur=float(lab.uniform(0.3, 0.72) * np.exp(0.12 * day.standard_normal())),
+        blur=float(
+            lab.uniform(*((0.3, 0.72) if stain == "he" else (0.38, 0.85))) * np.exp(0.12 * day.standard_normal())
+        ),
         noise=float(lab.uniform(1.0, 3.2)),
         fringe=float(lab.uniform(0.0, 0.16)),
         sharpening=float(lab.uniform(0.0, 0.6)),

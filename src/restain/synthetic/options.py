@@ -34,6 +34,7 @@ class SynthOptions:
         pen: share of H&E slides with a pen mark.
         bubbles: share of slides with air bubbles.
         out_of_focus: share of slides with a region out of focus.
+        dirt: specks of dirt per mm2.
     """
 
     size: int = 2048
@@ -53,6 +54,7 @@ class SynthOptions:
     pen: float = 0.1
     bubbles: float = 0.08
     out_of_focus: float = 0.15
+    dirt: float = 1.5
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made.
@@ -74,6 +76,7 @@ class SynthOptions:
             "pen": (0.0, 1.0),
             "bubbles": (0.0, 1.0),
             "out_of_focus": (0.0, 1.0),
+            "dirt": (0.0, 100.0),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

@@ -47,6 +47,11 @@ class Patient:
         cleft: width of retraction clefts around nests.
         coupling: how closely local morphology follows local expression.
         intensity: factor on the DAB of all membranes, within what their classes allow.
+        amphophilia: haematoxylin uptake of tumour cytoplasm around 1.
+        cytoplasmic_eosin: eosin uptake of tumour cytoplasm around 1.
+        granular: optical density of DAB in the cytoplasm of every tumour cell, whatever its membrane.
+        secretion: whether gland lumina hold pale secretion.
+        brittle: how readily collagen splits into sharp slits: above 0 often, below -1.5 hardly.
     """
 
     name: str
@@ -72,6 +77,11 @@ class Patient:
     cleft: float
     coupling: float
     intensity: float
+    amphophilia: float
+    cytoplasmic_eosin: float
+    granular: float
+    secretion: bool
+    brittle: float
 
     @property
     def tone(self) -> float:
@@ -126,7 +136,7 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         # Spacing follows the radius, so that nuclei cover the same share of a nest whatever their size: otherwise
         # the amount of haematoxylin would tell the level. Solid nests have less border, where nuclei are rarer, and
         # are a little sparser and fewer for it (exponents measured on rendered slides).
-        cell_spacing=radius * 2.24 * float(np.exp(0.1 * (solidity - 0.5)) * rng.lognormal(0.0, 0.04)),
+        cell_spacing=radius * 2.16 * float(np.exp(0.1 * (solidity - 0.5)) * rng.lognormal(0.0, 0.04)),
         nest_scale=float(24 + 30 * solidity) * float(rng.lognormal(0.0, 0.12)),
         tumour=float(rng.uniform(0.5, 0.75)),
         nests=float(rng.uniform(0.42, 0.66) * np.exp(-0.17 * (solidity - 0.5))),
@@ -135,7 +145,12 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         myxoid=float(rng.beta(1.5, 2.5)),
         fibre_angle=float(rng.uniform(0, np.pi)),
         necrotic=bool(rng.random() < options.necrosis),
-        cleft=float(rng.gamma(1.6, 1.1)),
+        cleft=float(rng.uniform(4.0, 10.0) if rng.random() < 0.25 else rng.gamma(1.6, 1.1)),
         coupling=float(rng.uniform(0.4, 0.7)),
         intensity=float(rng.uniform(0.8, 1.25)),
+        amphophilia=float(rng.uniform(0.75, 1.7)),
+        cytoplasmic_eosin=float(rng.uniform(0.8, 1.5)),
+        granular=float(rng.uniform(0.02, 0.11)) if rng.random() < 0.5 else 0.0,
+        secretion=bool(rng.random() < 0.35),
+        brittle=float(rng.uniform(-2.0, 0.0)),
     )

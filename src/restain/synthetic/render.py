@@ -113,6 +113,13 @@ class SlideRenderer:
         base_x, base_y = np.float32(low_x % period), np.float32(low_y % period)
         shift_x = wobble.sample(local_x + base_x, local_y + base_y)
         shift_y = wobble.sample(local_x + base_x + np.float32(131.3), local_y + base_y + np.float32(77.7))
+        # Cell borders are bent more than nuclei.
+        bent = Canvas(
+            local_x + np.float32(0.95) * shift_x,
+            local_y + np.float32(0.95) * shift_y,
+            (low_x, low_y),
+            world.options.mpp,
+        )
         local_x += np.float32(0.5) * shift_x
         local_y += np.float32(0.5) * shift_y
         canvas = Canvas(local_x, local_y, (low_x, low_y), world.options.mpp)
@@ -120,10 +127,10 @@ class SlideRenderer:
         middle = z0 + world.options.section_thickness / 2
         tissue = _to_pixels(world.architecture.fields(grid_x, grid_y, middle), local_x, local_y)
         cells = world.cells(grid_x[0] - REACH, grid_x[-1] + REACH, grid_y[0] - REACH, grid_y[-1] + REACH)
-        section = self._section(canvas, tissue, cells, z0, middle)
+        section = self._section(canvas, bent, tissue, cells, z0, middle)
         return compose_he(section, self.look) if self.stain == "he" else compose_ihc(section, self.look)
 
-    def _section(self, canvas: Canvas, tissue: Tissue, cells: Cells, z0: float, middle: float) -> Section:
+    def _section(self, canvas: Canvas, bent: Canvas, tissue: Tissue, cells: Cells, z0: float, middle: float) -> Section:
         world = self.world
         tumour = cells.take((cells.kind == Kind.TUMOUR) & (np.abs(cells.z - middle) < 1.2 * cells.radius))
         fat = cells.take(cells.kind == Kind.ADIPOCYTE)
@@ -134,7 +141,8 @@ class SlideRenderer:
             tissue=tissue,
             tumour=tumour,
             classes=world.classes(tumour) if self.stain == "ihc" else np.zeros(len(tumour), dtype=np.uint8),
-            bodies=draw_bodies(canvas, tumour, middle, 0.25),
+            expression=world.expression(tumour) if self.stain == "ihc" else np.zeros(len(tumour)),
+            bodies=draw_bodies(bent, tumour, middle, 0.25),
             adipocytes=draw_bodies(canvas, fat, 0.0, 0.35) if float(tissue.fat.max()) > -6.0 else None,
             nuclei=draw_nuclei(canvas, seen, z0, world.options.section_thickness),
             seen=seen,

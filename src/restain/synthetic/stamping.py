@@ -146,6 +146,7 @@ class Bodies:
         owner: int32, index of the cell that a pixel belongs to; -1 where none is near.
         border: float32, um to the border with the next cell.
         depth: float32, um into the cell's own radius; negative beyond it.
+        tilt: float32, slope of the border against the light's direction: 0 seen on edge, 1 at 45 degrees.
         cosine: float32, direction from the owner's centre (for patterns around the cell).
         sine: as cosine.
     """
@@ -153,6 +154,7 @@ class Bodies:
     owner: NDArray[np.int32]
     border: Field
     depth: Field
+    tilt: Field
     cosine: Field
     sine: Field
 
@@ -217,6 +219,7 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
     owner = np.full(size, -1, dtype=np.int32)
     border = np.full(size, FAR, dtype=np.float32)
     depth = np.full(size, -FAR, dtype=np.float32)
+    tilt = np.zeros(size, dtype=np.float32)
     cosine = np.zeros(size, dtype=np.float32)
     sine = np.zeros(size, dtype=np.float32)
     first = (best[touched] % shift).astype(np.int64)
@@ -237,10 +240,17 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
     owner[touched] = first
     border[touched] = between
     depth[touched] = limit
+    apart = np.hypot(local_x[rival] - local_x[first], local_y[rival] - local_y[first]) + np.float32(0.5)
+    tilt[touched] = np.abs(cells.z[rival] - cells.z[first]) / apart
     cosine[touched], sine[touched] = dx / length, dy / length
     shape = canvas.shape
     return Bodies(
-        owner.reshape(shape), border.reshape(shape), depth.reshape(shape), cosine.reshape(shape), sine.reshape(shape)
+        owner.reshape(shape),
+        border.reshape(shape),
+        depth.reshape(shape),
+        tilt.reshape(shape),
+        cosine.reshape(shape),
+        sine.reshape(shape),
     )
 
 

@@ -86,6 +86,17 @@ class World:
         visible: NDArray[np.bool_] = within & (cells.section_area(0.0, self.options.section_thickness) > 0)
         return visible
 
+    def expression(self, cells: Cells) -> NDArray[np.float64]:
+        """Where each tumour cell's score lies within its membrane class: 0 at the lower cut-off to 1 at the upper."""
+        bounds = np.array([-2.0, *self.thresholds])
+        upper = np.append(bounds[1:], np.inf)
+        upper = np.where(np.isfinite(upper), upper, np.where(np.isfinite(bounds), bounds, 0.0) + 1.5)
+        found = self.classes(cells)
+        span = np.maximum(upper - np.where(np.isfinite(bounds), bounds, 0.0), 1e-6)
+        lower = np.where(np.isfinite(bounds), bounds, 0.0)
+        place: NDArray[np.float64] = np.clip((cells.score - lower[found]) / span[found], 0.0, 1.0)
+        return place
+
     def classes(self, cells: Cells) -> NDArray[np.uint8]:
         """Membrane class of each cell (0 for cells that are not tumour)."""
         found = membrane_class(cells.score, self.thresholds)

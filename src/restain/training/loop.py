@@ -24,12 +24,13 @@ from restain.core.progress import console, progress_bar
 from restain.core.runs import RunFolder
 from restain.data import PairBatch
 from restain.nn.layout import channels_last
+from restain.slides import write_image
 from restain.stainers.base import Stainer
 from restain.training.batches import Batches
 from restain.training.checkpoint import load_state, optimizer_state, save_state
 from restain.training.log import LossLog
 from restain.training.options import TrainingOptions
-from restain.training.samples import save_samples
+from restain.training.samples import sample_picture
 
 LAST = "last.safetensors"
 """The checkpoint that a run resumes from: everything."""
@@ -84,19 +85,15 @@ class Trainer:
     Args:
         stainer: freshly built; its weights are replaced when the run resumes.
         batches: the pairs, by epoch.
-        options: length, precision, devices, intervals.
-        run: where everything goes.
+        options: length, intervals, average.
+        run: where everything goes; its first process alone writes there.
+        fabric: launched; devices, precision, strategy.
     """
 
-    def __init__(self, stainer: Stainer, batches: Batches, options: TrainingOptions, run: RunFolder) -> None:
-        self.stainer, self.batches, self.options, self.run = stainer, batches, options, run
-        self.fabric = Fabric(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.nodes,
-            strategy=options.strategy,
-            precision=options.precision.value,
-        )
+    def __init__(
+        self, stainer: Stainer, batches: Batches, options: TrainingOptions, run: RunFolder, fabric: Fabric
+    ) -> None:
+        self.stainer, self.batches, self.options, self.run, self.fabric = stainer, batches, options, run, fabric
         self.position = Position()
         self.average: AveragedModel | None = None
         self._stop = False
@@ -108,7 +105,6 @@ class Trainer:
             ItemError: a loss is not finite (the last good checkpoint stays), or a file cannot be written.
             KeyboardInterrupt: asked to stop; a checkpoint was written first.
         """
-        self.fabric.launch()
         self.batches.share(self.fabric.global_rank, self.fabric.world_size)
         self._prepare()
         schedule = self.options.schedule
@@ -156,8 +152,7 @@ class Trainer:
             for name, optimizer in optimizers.items():
                 optimizer.load_state_dict(optimizer_state(state["optimizers"][name]))
             self.position = Position(**state["position"])
-            if self.fabric.is_global_zero:
-                console.print(f"Resuming {self.run.path} at epoch {self.position.epoch}, step {self.position.step}.")
+            console.print(f"Resuming {self.run.path} at epoch {self.position.epoch}, step {self.position.step}.")
         if self.average is not None:
             self.average.to(self.fabric.device)
         for name, network in list(self.stainer.named_children()):
@@ -198,8 +193,11 @@ class Trainer:
         self._save()
         every = self.options.sample_every
         last = done == self.options.schedule.epochs
-        if self.fabric.is_global_zero and every and (done % every == 0 or last):
-            save_samples(self._staining(), self.batches.samples(), self.run.samples / f"epoch_{done:04d}.jpg")
+        if every and (done % every == 0 or last):
+            # All processes stain, one writes: strategies that share networks meet in every forward pass.
+            picture = sample_picture(self._staining(), self.batches.samples())
+            if self.fabric.is_global_zero:
+                write_image(self.run.samples / f"epoch_{done:04d}.jpg", picture)
         if self.options.keep_every and done % self.options.keep_every == 0:
             self._save_weights(f"epoch_{done:04d}.safetensors")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lightning_fabric import Fabric
+
 from restain.core.errors import RestainError
 from restain.training.schedules import Convention, LinearSchedule
 
@@ -61,6 +63,16 @@ class TrainingOptions:
             raise RestainError(f"ema {self.ema}: a decay lies between 0 and 1, such as 0.999.")
         if self.log_every < 1 or self.checkpoint_every < 1 or self.sample_every < 0 or self.keep_every < 0:
             raise RestainError("log_every and checkpoint_every are at least 1; sample_every and keep_every at least 0.")
+
+    def fabric(self) -> Fabric:
+        """Devices, strategy and precision, not launched."""
+        return Fabric(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy=self.strategy,
+            precision=self.precision.value,
+        )
 
     @property
     def schedule(self) -> LinearSchedule:

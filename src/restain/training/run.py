@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -60,6 +61,9 @@ def train(
         ItemError: a loss that is not finite, or a file that cannot be written.
         KeyboardInterrupt: asked to stop; a checkpoint was written.
     """
+    fabric = training.fabric()
+    fabric.launch()  # several devices: each process goes through all that follows
+    console.quiet = not fabric.is_global_zero
     folder = without_bad_images(read_dataset(data))
     if mpp is not None and folder.mpp is not None and abs(mpp / folder.mpp - 1) > 1e-3:
         raise RestainError(
@@ -89,11 +93,14 @@ def train(
         "training": plain(training),
     }
     run = RunFolder(out)
-    with lock(out / ".lock"):
-        if run.start(info, settings, free=FREE) and run.info.get("status") == "done":
+    with lock(out / ".lock") if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            run.start(info, settings, free=FREE)
+        fabric.barrier()
+        if run.info.get("status") == "done":
             console.print(f"{out}: is trained already.")
-            return run
-        Trainer(stainer, feed, training, run).train()
+        else:
+            Trainer(stainer, feed, training, run, fabric).train()
     return run
 
 

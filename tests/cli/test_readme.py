@@ -1,0 +1,62 @@
+"""Every command of the README runs; what needs hours is made small."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from restain.cli.main import main
+
+from ..infer.conftest import he_picture, write_slide
+from ..pairs import write_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {
+    "train": [
+        "--stainer.generator", "resnet_6blocks", "--stainer.generator_width", "4", "--stainer.discriminator_width", "4",
+        "--batches.workers", "0", "--training.epochs", "1", "--training.epochs_decay", "1",
+    ],
+    "synth": ["--patients", "1", "--size", "640"],
+}  # fmt: skip
+LENGTHY = ("demo",)
+"""Run by `make demo`."""
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words after ``restain`` of every line in a shell block."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words[1:] for words in lines if words and words[0] == "restain"]
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"make {target}" in text
+        assert re.search(rf"^{target}:", makefile, flags=re.M)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("document", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
+def test_every_command_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ROOT / document if document == "README.md" else ROOT / "docs" / document
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "pairs")
+    (tmp_path / "pairs" / "HE" / "test").mkdir()
+    (tmp_path / "pairs" / "IHC" / "test").mkdir()
+    for side in ("HE", "IHC"):
+        for file in (tmp_path / "pairs" / side / "val").iterdir():
+            file.rename(tmp_path / "pairs" / side / "test" / file.name.replace("val", "test"))
+    write_slide(tmp_path / "case1.ome.tif", he_picture(700, 600), 0.5)
+    for words in commands(path.read_text()):
+        if words[0] in LENGTHY:
+            continue
+        try:
+            code = main([*words, *SMALL.get(words[0], [])])
+        except SystemExit as stop:  # --help
+            code = int(stop.code or 0)
+        assert code == 0, " ".join(words)
