@@ -1,9 +1,9 @@
 """The level must not be readable from the colours of the H&E, and only partly from the size of its nuclei.
 
 The measures are those of ``benchmarks/synthetic_leak.py``, which does the same on more patients with intervals. A
-weighted AUC that is .50 in truth scatters by about .05 over cohorts of 60 patients; the seed is fixed, so the numbers
+weighted AUC that is .50 in truth scatters by .07 over cohorts of 48 patients; the seed is fixed, so the numbers
 here change only when the generator does. What decides a slide's look before any tissue is drawn costs nothing, so there
-2000 patients (scatter .01) tell far smaller leaks.
+1000 patients (scatter .015) tell far smaller leaks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from restain.synthetic import SynthOptions
 from restain.synthetic.optics import draw_look
 from restain.synthetic.patient import Patient, draw_patient
 
-PATIENTS = 60
+PATIENTS = 48
 OPTIONS = SynthOptions(size=384, mpp=1.0, seed=2024, same_section=True, no_deformation=True)
-MANY = 2000
+MANY = 1000
 COLOUR_AT_MOST = 0.60
 AREA_AT_MOST = 0.80
 
@@ -40,12 +40,6 @@ leak = _benchmark()
 
 
 @pytest.fixture(scope="module")
-def cohort() -> dict[str, np.ndarray]:
-    rows = [leak.measure(OPTIONS, index) for index in range(PATIENTS)]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-@pytest.fixture(scope="module")
 def many() -> list[Patient]:
     return [draw_patient(OPTIONS, index) for index in range(MANY)]
 
@@ -54,34 +48,31 @@ def _auc(features: np.ndarray, levels: np.ndarray, classifier: object) -> float:
     return leak.weighted_auc(levels, leak.out_of_fold(features, levels, classifier))
 
 
-@pytest.mark.parametrize("pixels", ["colour", "tissue colour"])
-@pytest.mark.parametrize("classifier", ["logistic_regression", "random_forest"])
-def test_colour_statistics_do_not_tell_the_level(cohort, pixels, classifier):
-    auc = _auc(cohort[pixels], cohort["level"][:, 0], getattr(leak, classifier)())
-    print(f"weighted AUC of the level from {pixels} by {classifier}: {auc:.3f} ({PATIENTS} patients)")
-    assert auc <= COLOUR_AT_MOST
-
-
-def test_the_same_test_sees_a_leak_where_there_is_one(cohort):
+def test_what_tells_the_level_on_slides():
+    """One test, so that tests run in parallel do not each make the cohort."""
+    rows = [leak.measure(OPTIONS, index) for index in range(PATIENTS)]
+    cohort = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     levels = cohort["level"][:, 0]
+    regression, forest = leak.logistic_regression(), leak.random_forest()
+    colour = {
+        f"{name} by {kind}": _auc(cohort[name], levels, classifier)
+        for name in ("colour", "tissue colour")
+        for kind, classifier in (("logistic regression", regression), ("random forest", forest))
+    }
+    area = _auc(cohort["nuclear area"], levels, regression)
+    morphology = _auc(cohort["morphology"], levels, regression)
+    # The same procedure finds a leak that is there: one channel's mean that goes along with the level.
     tinted = cohort["colour"].copy()
-    spread = tinted[:, 0].std()
-    tinted[:, 0] += 2.0 * spread * (levels - levels.mean())
-    assert _auc(tinted, levels, leak.logistic_regression()) > 0.7
-
-
-def test_mean_nuclear_area_tells_the_level_partly(cohort):
-    auc = _auc(cohort["nuclear area"], cohort["level"][:, 0], leak.logistic_regression())
-    print(f"weighted AUC of the level from mean nuclear area: {auc:.3f} ({PATIENTS} patients)")
-    assert 0.60 < auc <= AREA_AT_MOST
-
-
-def test_morphology_together_tells_more_than_colour(cohort):
-    levels = cohort["level"][:, 0]
-    together = _auc(cohort["morphology"], levels, leak.logistic_regression())
-    print(f"weighted AUC of the level from all morphology: {together:.3f} ({PATIENTS} patients)")
-    assert 0.75 < together < 0.95
-    assert together > _auc(cohort["colour"], levels, leak.logistic_regression()) + 0.15
+    tinted[:, 0] += 2.0 * tinted[:, 0].std() * (levels - levels.mean())
+    planted = _auc(tinted, levels, regression)
+    found = {**colour, "mean nuclear area": area, "all morphology": morphology, "a planted tint": planted}
+    listed = ", ".join(f"{name} {auc:.3f}" for name, auc in found.items())
+    print(f"weighted AUC of the level, {PATIENTS} patients: {listed}")
+    assert max(colour.values()) <= COLOUR_AT_MOST, listed
+    assert 0.60 < area <= AREA_AT_MOST, listed
+    assert 0.75 < morphology < 0.95, listed
+    assert morphology > max(colour.values()) + 0.15, listed
+    assert planted > 0.70, listed
 
 
 def test_nuclear_radius_alone_in_many_patients(many):
@@ -102,4 +93,4 @@ def test_staining_and_scanner_are_independent_of_the_level(many):
             rows.append([*scanner.white, *numbers, *staining.vectors.ravel(), *staining.strength, staining.background])
         auc = _auc(np.asarray(rows), levels, leak.logistic_regression())
         print(f"weighted AUC of the level from the look of {stain}: {auc:.3f} ({MANY} patients)")
-        assert auc < 0.54
+        assert auc < 0.55

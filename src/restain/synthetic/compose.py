@@ -98,8 +98,7 @@ def _step(values: Field, width: float) -> Field:
 def _compartments(section: Section) -> _Compartments:
     tissue, canvas, patient = section.tissue, section.canvas, section.patient
     pictures = textures()
-    x = canvas.x + np.float32(canvas.origin[0] % 4096.0)
-    y = canvas.y + np.float32(canvas.origin[1] % 4096.0)
+    x, y = canvas.world()
     grain = pictures["grain"].sample(x, y)
     # A second set of fibres crosses the first, and fills places where the stream function is flat.
     cross_along = np.float32(0.82) * tissue.along + np.float32(0.57) * tissue.across
@@ -119,8 +118,10 @@ def _compartments(section: Section) -> _Compartments:
     duct_cells = ducts * _step(tissue.duct + 0.4 * grain, 1.2)
     vessel_wall_end = _step(2.6 - tissue.vessel, 1.0)
     vessel_lumen = _step(-tissue.vessel, 0.9)
-    corpuscle = _step(pictures["wobble"].sample(x * 1.5, y * 1.5) + 0.3, 1.1)
-    corpuscle *= _step(pictures["wobble"].sample(x * 0.11, y * 0.11) - 0.2, 0.4)  # most vessels are empty
+    corpuscle = _step(pictures["wobble"].sample(x * np.float32(1.5), y * np.float32(1.5)) + 0.3, 1.1)
+    corpuscle *= _step(
+        pictures["wobble"].sample(x * np.float32(0.11), y * np.float32(0.11)) - 0.2, 0.4
+    )  # most vessels are empty
     if section.adipocytes is None:
         vacuole = fat_wall = np.zeros_like(nest)
     else:
@@ -175,7 +176,8 @@ def compose_he(section: Section, look: SlideLook) -> Pigments:
     clear = 1 - 0.5 * np.minimum(nucleus, 1.0)
     border = _cell_border(section)
     body = _per_cell(section, 61, 0.14)
-    smooth = textures()["wobble"].sample(section.canvas.x * 0.45, section.canvas.y * 0.45)
+    x, y = section.canvas.world()
+    smooth = textures()["wobble"].sample(x * np.float32(0.45), y * np.float32(0.45))
     immune = np.minimum(1.3 * tissue.immune, 1.0)
     collagen = 0.31 + 0.05 * parts.bundle + 0.06 * parts.fibril + 0.025 * grain + 0.035 * smooth
     collagen *= (1 - 0.35 * tissue.loose) * (1 - 0.6 * immune)

@@ -34,6 +34,10 @@ class Canvas:
     origin: tuple[float, float]
     mpp: float
 
+    def world(self) -> tuple[Field, Field]:
+        """World x and y of the pixels in um, float32 (0.01 um at 100 mm: enough to look textures up)."""
+        return self.x + np.float32(self.origin[0]), self.y + np.float32(self.origin[1])
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""

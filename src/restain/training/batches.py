@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from restain.core.errors import RestainError
 from restain.data import (
@@ -104,7 +105,13 @@ class Batches:
         side = min(side, self._options.augmentation.crop or side)  # what the network was made for fits into memory
         return collate(
             [
-                PairSample(record.name, he[:side, :side], ihc[:side, :side], -1)
+                PairSample(record.name, _centre(he, side), _centre(ihc, side), -1)
                 for record, (he, ihc) in zip(chosen, pairs, strict=True)
             ]
         )
+
+
+def _centre(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The square of ``side`` px in the middle."""
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return image[top : top + side, left : left + side]
