@@ -110,8 +110,8 @@ def test_doctor_reports(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_synth_takes_flags_and_prints_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["synth", str(tmp_path / "c"), "--patients", "1", "--size", "512", "--seed", "3", "--same-section", "--json"]
-    document = json.loads(out(capsys, *words))
+    words = ["synth", str(tmp_path / "c"), "--patients", "1", "--size", "512", "--seed", "3", "--same-section"]
+    document = json.loads(out(capsys, *words, "--json"))
     assert [row["patient"] for row in document["patients"]] == ["p0000"]
     assert (tmp_path / "c" / "cohort.csv").exists()
     assert main(["synth", str(tmp_path / "d"), "--patients", "0"]) == 2

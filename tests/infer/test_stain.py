@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from restain.infer.patches import stain_image
 from restain.infer.tiling import Overlap
 from restain.infer.whole_slide import stain_slide
 from restain.slides import open_slide, read_image, write_image
+from restain.training.checkpoint import save_state
 
 from .conftest import he_picture, write_run, write_slide
 
@@ -161,7 +163,98 @@ def test_a_damaged_or_missing_checkpoint_is_named(tmp_path: Path, he_slide: Path
     with pytest.raises(ItemError, match=r"final\.safetensors: not a readable checkpoint"):
         load_stainer(run)
     (run.checkpoints / "final.safetensors").unlink()
-    with pytest.raises(ItemError, match="no weights"):
+    with pytest.raises(ItemError, match="there are: none"):
         load_stainer(run)
     with pytest.raises(ItemError, match=r"nothing\.safetensors"):
         load_stainer(run, "nothing.safetensors")
+
+
+def test_an_input_is_never_overwritten(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "a.png", he_picture(200, 160))
+    before = (tmp_path / "a.png").read_bytes()
+    assert main(["stain", str(run.path), str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "overwritten" in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert main(["stain", str(run.path), str(tmp_path), "--out", str(tmp_path), "--suffix", "_virtual"]) == 0
+
+
+def test_a_slide_missing_from_a_cohort_does_not_stop_it(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "a.png", he_picture(200, 160))
+    write_image(tmp_path / "b.png", he_picture(90, 80))
+    (tmp_path / "cohort.csv").write_text("patient,he\n1,a.png\n2,gone.svs\n3,b.png\n")
+    words = ["stain", str(run.path), str(tmp_path / "cohort.csv"), "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["results"]) == {"a", "b"}
+    assert "no such file" in document["failures"]["gone"]
+
+
+def test_one_bad_input_still_prints_its_json(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    assert main(["stain", str(run.path), str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--json"]) == 1
+    assert list(json.loads(capsys.readouterr().out)["failures"]) == ["a"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (200, 2), (2, 200)])
+def test_tiny_images_are_stained(run: RunFolder, width: int, height: int) -> None:
+    image = np.full((height, width, 3), 200, np.uint8)
+    assert stain_image(Network(load_stainer(run)), image).shape == image.shape
+
+
+def test_a_run_that_changed_stains_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    write_image(tmp_path / "a.png", he_picture(120, 100))
+    words = ["stain", str(run.path), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    config = run.path / "config.yaml"
+    config.write_text(config.read_text().replace("inference_norm: running", "inference_norm: image"))
+    assert main(words) == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() != before
+
+
+def test_nothing_of_a_foreign_run_is_imported_or_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    write_image(tmp_path / "a.png", he_picture(120, 100))
+    words = ["stain", str(run.path), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    config, info = (run.path / "config.yaml").read_text(), (run.path / "run.json").read_text()
+    for hostile in ("stainer: {class_path: this.Thing, init_args: {}}", "stainer: /etc/passwd", "stainer: [1]"):
+        (run.path / "config.yaml").write_text(hostile)
+        assert main(words) == 2
+        assert "does not fit pix2pix" in capsys.readouterr().err
+    (run.path / "config.yaml").write_text(config)
+    for hostile in ('"abc"', "0", "-1", "true"):
+        (run.path / "run.json").write_text(info.replace('"mpp": 0.5', f'"mpp": {hostile}'))
+        assert main(words) == 2
+        assert "is no um/px" in capsys.readouterr().err
+    (run.path / "run.json").write_text(info)
+    assert main([*words, "--run-mpp", "-1"]) == 2
+
+
+@pytest.mark.parametrize("state", [{}, {"weights": [1]}, {"weights": {"__tensor__": "gone"}}, {"weights": {"a": 1}}])
+def test_a_foreign_checkpoint_is_an_error_and_no_crash(tmp_path: Path, state: dict[str, object]) -> None:
+    run = write_run(tmp_path / "run")
+    save_state(run.checkpoints / "final.safetensors", state)
+    with pytest.raises(ItemError, match=r"final\.safetensors"):
+        load_stainer(run)
+
+
+def test_memory_is_bounded_where_the_run_is_much_coarser(run: RunFolder, tmp_path: Path) -> None:
+    """At 16 times the slide's um/px windows still contribute at most 2048 level-0 px."""
+    sides = []
+
+    class Watching(Network):
+        def __call__(self, rgb: np.ndarray) -> np.ndarray:
+            sides.append(rgb.shape[0])
+            return super().__call__(rgb)
+
+    slide = write_slide(tmp_path / "s.ome.tif", he_picture(3000, 700), 0.25)
+    with open_slide(slide) as opened:
+        stain_slide(Watching(load_stainer(run)), opened, 4.0, tmp_path / "o.ome.tif", tissue_only=False)
+    margin = load_stainer(run).margin
+    assert margin is not None
+    assert max(sides) <= 2048 / 16 + 2 * (margin + 4)

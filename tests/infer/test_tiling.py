@@ -30,19 +30,19 @@ def assemble(plan: Tiling, empty: bool = False) -> tuple[np.ndarray, int]:
     return out, calls
 
 
-@pytest.mark.parametrize("band", [256, 8192])
+@pytest.mark.parametrize("canvas", [2**17, 2**24])
 @pytest.mark.parametrize(
     ("core", "halo", "overlap"),
     [(128, 32, "discard"), (128, 64, "blend"), (128, 0, "blend"), (64, 96, "discard"), (1024, 16, "blend")],
 )
 def test_identity_windows_give_the_field_back(
-    band: int, core: int, halo: int, overlap: str, monkeypatch: pytest.MonkeyPatch
+    canvas: int, core: int, halo: int, overlap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights add up to one everywhere, also across bands and at the rim."""
-    monkeypatch.setattr(tiling, "BAND", band)
+    monkeypatch.setattr(tiling, "CANVAS", canvas)
     out, calls = assemble(Tiling(core, halo, Overlap(overlap)))
     assert np.array_equal(out, FIELD)
-    if overlap == "discard" or band == 8192:
+    if overlap == "discard" or canvas == 2**24:
         assert calls == -(-900 // core) * -(-700 // core), "no window is computed twice"
 
 

@@ -43,7 +43,7 @@ def words(method: str, data: Path, out: Path) -> list[str]:
     return [
         method, "--config", recipe, "--data", str(data), "--out", str(out), *small, "--batches.batch_size", "2",
         "--batches.augmentation.crop", "64", "--training.epochs", "1", "--training.epochs_decay", "1",
-        "--training.checkpoint_every", "2", "--training.log_every", "1", "--mpp", "0.5",
+        "--training.convention", "end", "--training.checkpoint_every", "2", "--training.log_every", "1", "--mpp", "0.5",
     ]  # fmt: skip
 
 

@@ -75,6 +75,14 @@ def test_patients_do_not_depend_on_the_cohort_and_bytes_repeat(cohort: Path, tmp
         assert ours.read_bytes() == theirs.read_bytes(), ours.name
 
 
+def test_workers_make_the_same_patients(cohort: Path, tmp_path: Path) -> None:
+    outcome = generate_cohort(tmp_path, 2, SynthOptions(size=SIZE, seed=11), workers=2)
+    assert list(outcome.results) == ["p0000", "p0001"]
+    assert not outcome.failures
+    for ours, theirs in zip(patient_files(tmp_path, "p0001"), patient_files(cohort, "p0001"), strict=True):
+        assert ours.read_bytes() == theirs.read_bytes(), ours.name
+
+
 def test_running_again_makes_nothing_new(cohort: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in patient_files(cohort, "p0001")}
     outcome = generate_cohort(cohort, 4, SynthOptions(size=SIZE, seed=11))

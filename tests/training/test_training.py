@@ -13,6 +13,7 @@ from restain.stainers.pix2pix import Config, Generator, Pix2Pix
 from restain.training import loop
 from restain.training.batches import BatchOptions
 from restain.training.checkpoint import load_state, save_state
+from restain.training.log import LossLog
 from restain.training.options import TrainingOptions
 from restain.training.run import train
 from restain.training.schedules import Convention, LinearSchedule
@@ -131,3 +132,58 @@ def test_it_learns(data: Path, tmp_path: Path) -> None:
     column = rows[0].split(",").index("L1")
     losses = [float(row.split(",")[column]) for row in rows[1:]]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_images_that_do_not_fit_are_refused_before_the_run_begins(tmp_path: Path) -> None:
+    odd = write_pairs(tmp_path / "odd", side=90)
+    whole = replace(BATCHES, augmentation=Augmentation())
+    with pytest.raises(RestainError, match=r"90 x 90 px do not fit .* multiples of 4 .*crop 88"):
+        train("pix2pix", SMALL, odd, tmp_path / "run", whole, SHORT)
+    with pytest.raises(RestainError, match="multiples of 256"):
+        train("pix2pix", replace(SMALL, generator=Generator.unet_256), odd, tmp_path / "run", whole, SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_decay_the_rate_stays(data: Path, tmp_path: Path) -> None:
+    train("pix2pix", SMALL, data, tmp_path / "run", BATCHES, replace(SHORT, epochs=2, convention=Convention.start))
+    rows = [line.split(",") for line in (tmp_path / "run" / "metrics.csv").read_text().splitlines()]
+    assert {row[rows[0].index("lr")] for row in rows[1:]} == {"0.0002"}
+
+
+def test_steps_past_a_million_survive_a_resume(tmp_path: Path) -> None:
+    log = LossLog(tmp_path / "m.csv", 0)
+    log.write({"epoch": 9, "step": 1_234_567, "lr": 0.0002, "D": 0.5})
+    LossLog(tmp_path / "m.csv", 2_000_000)
+    assert "1234567" in (tmp_path / "m.csv").read_text()
+
+
+def test_what_a_kill_at_the_first_moment_leaves_is_no_obstacle(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".tmp-abc-config.yaml").touch()
+    assert train("pix2pix", SMALL, data, tmp_path / "run", BATCHES, SHORT).info["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--training.accelerator", "mps"],
+        ["--training.devices", "0"],
+        ["--training.seed", "-1"],
+        ["--training.precision", "fp16", "--training.accelerator", "cpu"],
+        ["--stainer.generator_width", "0"],
+        ["--stainer.learning_rate", "-1"],
+        ["--stainer.gan", "wgangp"],
+        ["--mpp", "-1"],
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_words(
+    words: list[str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["train", "pix2pix", "--data", str(data), "--out", str(tmp_path / "run")]
+    try:
+        code = main([*base, *words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    assert code == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -31,7 +31,7 @@ def command(
         run: the run folder of a stainer.
         inputs: files, folders, or a CSV with a column he (and mpp).
         out: folder of the results.
-        mpp: um/px of inputs whose files do not say it.
+        mpp: um/px of the inputs, in place of what their files say.
         run_mpp: um/px of the run's training images, for a run that does not know it.
         options: how the run is applied.
         json: print one JSON document with a row for each input.
@@ -41,7 +41,8 @@ def command(
         console.print(f"{name}: {result['output']}", markup=False, soft_wrap=True)
     if json:
         print_json({"results": outcome.results, "failures": outcome.failures})
-    return report_failures(outcome.failures)
+    report_failures(outcome.failures)
+    return outcome.exit_code
 
 
 def run(argv: Sequence[str]) -> int:

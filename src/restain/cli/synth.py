@@ -33,7 +33,8 @@ def command(
     console.print(f"{len(outcome.results)} synthetic patients: {out / 'cohort.csv'}", markup=False, soft_wrap=True)
     if json:
         print_json({"patients": list(outcome.results.values()), "failures": outcome.failures})
-    return report_failures(outcome.failures)
+    report_failures(outcome.failures)
+    return outcome.exit_code
 
 
 def run(argv: Sequence[str]) -> int:

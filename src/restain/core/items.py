@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,12 @@ class Outcome:
     Attributes:
         results: what the work returned, by item name (also for items done by an earlier call).
         failures: the reason, by item name.
+        exit_code: 0, or 1 where an item failed; where there was but one item, its error's own code.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    exit_code: int = 0
 
 
 def process(
@@ -69,8 +72,8 @@ def process(
 
     A finished item leaves ``state/<name>.json`` with the fingerprint of its settings and its result; a later call with
     the same settings takes the result from there, unless one of its ``outputs`` is gone. An item that raises a
-    ``RestainError`` or ``OSError`` is recorded as failed and the next one begins; where there is but one item, its
-    error is the caller's.
+    ``RestainError`` or ``OSError`` is recorded as failed and the next one begins. What an earlier call with other
+    settings left of an item is removed before the work.
 
     Args:
         names: the items; each must be usable as a file name.
@@ -87,21 +90,26 @@ def process(
     with progress_bar(description, len(names)) as bar:
         for name in names:
             bar.note(name)
-            record = state / f"{name}.json"
-            key = fingerprint({"item": name, "settings": settings(name) if callable(settings) else settings})
-            done = _finished(record, key)
-            if done is not None and all(path.exists() for path in outputs(name)):
-                outcome.results[name] = done
-            else:
-                try:
-                    outcome.results[name] = work(name)
-                    write_json(record, {"fingerprint": key, "result": outcome.results[name]})
-                except (RestainError, OSError) as error:
-                    if len(names) == 1:
-                        raise
-                    outcome.failures[name] = str(error)
+            try:
+                key = fingerprint({"item": name, "settings": settings(name) if callable(settings) else settings})
+                outcome.results[name] = _once(partial(work, name), state / f"{name}.json", key, outputs(name))
+            except (RestainError, OSError) as error:
+                outcome.failures[name] = str(error)
+                outcome.exit_code = getattr(error, "exit_code", 1) if len(names) == 1 else 1
             bar.advance()
     return outcome
+
+
+def _once(work: Callable[[], dict[str, Any]], record: Path, key: str, outputs: Sequence[Path]) -> dict[str, Any]:
+    """The result of ``work``, from its record where it was done before."""
+    done = _finished(record, key)
+    if done is not None and all(path.exists() for path in outputs):
+        return done
+    for stale in (record, *outputs):
+        stale.unlink(missing_ok=True)
+    result = work()
+    write_json(record, {"fingerprint": key, "result": result})
+    return result
 
 
 def _finished(record: Path, key: str) -> dict[str, Any] | None:

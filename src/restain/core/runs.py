@@ -74,12 +74,21 @@ class RunFolder:
         return document
 
     @property
+    def mpp(self) -> float | None:
+        """The um/px that the run was trained at; None where it does not know.
+
+        Raises:
+            RestainError: ``run.json`` says something that is no um/px.
+        """
+        return checked_mpp(self.info.get("mpp"), f"{self.path}/run.json")
+
+    @property
     def config(self) -> dict[str, Any]:
         """What ``config.yaml`` says."""
         file = self.path / "config.yaml"
         try:
             document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise RestainError(f"{file}: not a readable configuration ({error}).") from error
         if not isinstance(document, dict):
             raise RestainError(f"{file}: not a configuration.")
@@ -113,7 +122,7 @@ class RunFolder:
                     "run.\n" + "\n".join(changed)
                 )
             return True
-        if self.path.is_dir() and any(file.name not in (".lock", "config.yaml") for file in self.path.iterdir()):
+        if self.path.is_dir() and any(_foreign(file.name) for file in self.path.iterdir()):
             raise RestainError(f"{self.path}: is not empty and not a run folder. Choose another --out.")
         # run.json comes last: a run without it has not begun.
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -123,6 +132,24 @@ class RunFolder:
     def set_status(self, **fields: Any) -> None:
         """Change fields of ``run.json``, such as ``status="done"``."""
         write_json(self.path / "run.json", self.info | fields)
+
+
+def _foreign(name: str) -> bool:
+    """Whether a file is not one that a run killed at its first moment leaves."""
+    return name not in (".lock", "config.yaml") and not name.startswith(".tmp-")
+
+
+def checked_mpp(value: Any, source: str) -> float | None:
+    """``value`` as um/px; None stays None.
+
+    Raises:
+        RestainError: it is not a number from 0.01 to 1000.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 1000:
+        raise RestainError(f"{source}: {value!r} is no um/px; give a number such as 0.5.")
+    return float(value)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

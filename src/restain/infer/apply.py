@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from restain.core.errors import ItemError, RestainError
+from restain.core.errors import ItemError, RestainError, UnreadableImageError
 from restain.core.items import Outcome, lock, process
 from restain.core.progress import console
-from restain.core.runs import RunFolder
+from restain.core.runs import RunFolder, checked_mpp
 from restain.infer.inputs import PLAIN, Input
 from restain.infer.network import Network, load_stainer
 from restain.infer.patches import stain_image
 from restain.infer.tiling import Overlap
 from restain.infer.whole_slide import require_run_mpp, stain_slide
+from restain.nn.devices import Accelerator, Precision
 from restain.slides import open_slide, read_image, write_image
 from restain.training.loop import weights_file
 
@@ -27,14 +28,15 @@ class StainOptions:
     """How a run is applied.
 
     Attributes:
-        tile: side of the squares that a window contributes, px at the run's um/px.
+        tile: on slides, side of the squares that a window contributes, px at the run's um/px; rounded to 512 px of
+            the slide, at most 2048 of them.
         overlap: ``discard`` (exact where the receptive field is bounded) or ``blend``; None lets the method decide.
         tissue_only: on slides, stain tissue and leave glass; false stains everything.
         quality: JPEG quality of slides' tiles, 1 to 100.
         suffix: added to the names of the outputs, such as _fake_B.
         checkpoint: a file in the run's checkpoints; None for the final weights.
-        accelerator: auto, cpu, cuda or mps.
-        precision: 32-true or bf16-mixed.
+        accelerator: auto takes the best there is.
+        precision: float32 (full), or mixed.
     """
 
     tile: int = 512
@@ -43,13 +45,13 @@ class StainOptions:
     quality: int = 90
     suffix: str = ""
     checkpoint: str | None = None
-    accelerator: str = "auto"
-    precision: str = "32-true"
+    accelerator: Accelerator = Accelerator.auto
+    precision: Precision = Precision.full
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        if not 64 <= self.tile <= 8192:
-            raise RestainError(f"tile {self.tile}: give 64 to 8192 px.")
+        if not 64 <= self.tile <= 2048:
+            raise RestainError(f"tile {self.tile}: give 64 to 2048 px.")
         if not 1 <= self.quality <= 100:
             raise RestainError(f"quality {self.quality}: give 1 to 100.")
         if "/" in self.suffix or "\\" in self.suffix:
@@ -79,7 +81,7 @@ def stain(
         RestainError: the run cannot be used, or a slide is to be stained with a run that has no um/px.
     """
     network = Network(load_stainer(run, options.checkpoint), options.accelerator, options.precision)
-    known = run_mpp if run_mpp is not None else run.info.get("mpp")
+    known = checked_mpp(run_mpp, "--run-mpp") if run_mpp is not None else run.mpp
     by_name = {item.name: item for item in inputs}
     patches = {item.name for item in inputs if _is_patch(item)}
     if len(patches) < len(inputs):
@@ -112,19 +114,37 @@ def stain(
         return asdict(result) | {"output": str(result.output), "kind": "slide"}
 
     weights = weights_file(run, options.checkpoint).stat()
+    _keep_inputs(inputs, [target(item.name) for item in inputs])
 
     def settings(name: str) -> object:
         item = by_name[name]
+        if not item.path.exists():
+            raise UnreadableImageError(f"{item.path}: no such file.")
         file = item.path.stat()
         return {
             "input": [str(item.path.resolve()), item.mpp, file.st_size, file.st_mtime_ns],
-            "run": [str(run.path.resolve()), weights.st_size, weights.st_mtime_ns, known],
+            "run": [str(run.path.resolve()), run.info["method"], run.config.get("stainer"), known],
+            "weights": [weights.st_size, weights.st_mtime_ns],
             "options": asdict(options),
         }
 
     with lock(out / ".restain" / "lock"):
         names = list(by_name)
         return process(names, work, out / ".restain", settings, "stain", outputs=lambda name: [target(name)])
+
+
+def _keep_inputs(inputs: list[Input], targets: list[Path]) -> None:
+    """Refuse to write over what is to be read.
+
+    Raises:
+        RestainError: a result would replace an input.
+    """
+    sources = {item.path.resolve() for item in inputs}
+    for target in targets:
+        if target.resolve() in sources:
+            raise RestainError(
+                f"{target}: would be overwritten by its own result. Choose another --out, or a --suffix."
+            )
 
 
 def _is_patch(item: Input) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
-from lightning_fabric import Fabric
+from jsonargparse import ArgumentError, ArgumentParser
 from numpy.typing import NDArray
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.core.runs import RunFolder
 from restain.infer.tiling import Overlap, Tiling
+from restain.nn.devices import Accelerator, Precision, make_fabric
 from restain.nn.layout import channels_last
 from restain.stainers.base import STAINERS, Stainer
 from restain.training.loop import load_weights
@@ -30,14 +32,26 @@ def load_stainer(run: RunFolder, checkpoint: str | None = None) -> Stainer:
     if info.get("task") != "stain":
         raise RestainError(f"{run.path}: a run of task {info.get('task')!r}; staining needs a stainer's run.")
     entry = STAINERS[str(info["method"])]
+    settings = run.config.get("stainer", {})
+    known = {field.name for field in fields(entry.info.config)}
+    # A run may come from elsewhere: only plain values of known fields reach the parser, which could import by name.
+    if not isinstance(settings, dict) or not settings.keys() <= known or not all(map(_plain, settings.values())):
+        raise RestainError(f"{run.path}/config.yaml: its section stainer does not fit {entry.name}.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--stainer", type=entry.info.config, default=entry.info.config())
     try:
-        parsed = parser.parse_object({"stainer": run.config.get("stainer", {})})
-        config = parser.instantiate(parsed).stainer
-    except Exception as error:
+        config = parser.instantiate(parser.parse_object({"stainer": settings})).stainer
+    except (ArgumentError, RestainError, ValueError, TypeError) as error:
         raise RestainError(f"{run.path}/config.yaml: does not fit {entry.name} ({error}).") from error
     return load_weights(run, entry.item(config), checkpoint)
+
+
+def _plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+SMALLEST = 16
+"""Smaller sides are padded to this, so that reflection padding inside the networks has something to reflect."""
 
 
 class Network:
@@ -45,12 +59,17 @@ class Network:
 
     Args:
         stainer: with its weights.
-        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: Fabric's name; ``32-true`` or ``bf16-mixed``.
+        accelerator: the device.
+        precision: the arithmetic.
     """
 
-    def __init__(self, stainer: Stainer, accelerator: str = "auto", precision: str = "32-true") -> None:
-        self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        stainer: Stainer,
+        accelerator: Accelerator = Accelerator.auto,
+        precision: Precision = Precision.full,
+    ) -> None:
+        self._fabric = make_fabric(accelerator, precision)
         self.stainer = channels_last(stainer.to(self._fabric.device)).eval()
 
     @torch.inference_mode()
@@ -62,13 +81,23 @@ class Network:
 
         Returns:
             float32 IHC [H, W, 3] in [0, 255], not rounded.
+
+        Raises:
+            ItemError: it does not fit into the device's memory.
         """
         height, width = rgb.shape[:2]
-        pad = [-side % self.stainer.multiple for side in (height, width)]
+        multiple = self.stainer.multiple
+        pad = [-(-max(side, SMALLEST) // multiple) * multiple - side for side in (height, width)]
         padded = np.pad(rgb, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="symmetric")
         tensor = torch.from_numpy(padded).to(self._fabric.device).permute(2, 0, 1)[None].float() / 127.5 - 1
-        with self._fabric.autocast():
-            out = self.stainer.stain(tensor)
+        try:
+            with self._fabric.autocast():
+                out = self.stainer.stain(tensor)
+        except torch.OutOfMemoryError as error:
+            raise ItemError(
+                f"A window of {width} x {height} px does not fit into the memory of {self._fabric.device}. Give a "
+                "smaller --tile, or --accelerator cpu."
+            ) from error
         values = (out[0].float().clamp(-1, 1) + 1) * 127.5
         result: NDArray[np.float32] = values.permute(1, 2, 0).cpu().numpy()
         return result[:height, :width]

@@ -3,7 +3,7 @@
 The field is divided into cores, squares that lie on a fixed grid; each core is stained in a window that is larger by a
 halo on every side. With ``discard`` the halo is thrown away, which is exact where the halo covers the receptive field.
 With ``blend`` neighbouring windows fade into each other over their overlap, for networks whose output depends on the
-whole window. Memory is bounded by one row of windows of at most ``BAND`` px, never by the field.
+whole window. Memory is bounded by ``CANVAS``, never by the field.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-BAND = 8192
-"""Widest band of a field, px, that is put together at once."""
+CANVAS = 2**24
+"""Pixels (of 16 bytes) of a field that are put together at once: the field is worked on in bands of this area."""
 
 RGB = NDArray[np.uint8]
 Window = Callable[[int, int, int], "NDArray[np.float32] | None"]
@@ -77,7 +77,7 @@ class Tiling:
             x, y and uint8 [h, w, 3] of finished pieces on the grid of cores. Pieces in which nothing was stained are
             left out.
         """
-        step = max(self.core, BAND // self.core * self.core)
+        step = max(1, CANVAS // (2 * self.core + self.reach) // self.core) * self.core
         for left in range(0, size[0], step):
             yield from self._band(left, min(size[0], left + step), size, window, fill)
 
@@ -110,6 +110,10 @@ class Tiling:
 
 def _resolved(canvas: NDArray[np.float32], fill: RGB) -> RGB:
     """Weighted sums [h, w, 3 + weight] to uint8 [h, w, 3]; ``fill`` where there is no weight."""
-    weight = canvas[..., 3:]
-    colour = canvas[..., :3] / np.maximum(weight, 1e-6)
-    return np.where(weight > 1e-6, np.clip(np.rint(colour), 0, 255), fill).astype(np.uint8)
+    out = np.empty((*canvas.shape[:2], 3), np.uint8)
+    for top in range(0, len(canvas), 64):
+        strip = canvas[top : top + 64]
+        weight = strip[..., 3:]
+        colour = strip[..., :3] / np.maximum(weight, 1e-6)
+        out[top : top + 64] = np.where(weight > 1e-6, np.clip(np.rint(colour), 0, 255), fill)
+    return out

@@ -17,8 +17,10 @@ from restain.infer.tiling import Overlap, Tiling
 from restain.slides import PyramidWriter, Slide, TissueMask, tissue_mask, write_image
 
 WRITER_TILE = 512
-TISSUE_MARGIN_UM = 24.0
+TISSUE_MARGIN_UM = 12.0
 """What lies nearer than this to tissue is stained too, so that no cell is cut off at the rim."""
+LARGEST_CORE = 4
+"""Windows contribute at most this many writer's tiles on a side, however much coarser the run is than the slide."""
 COARSEST = 2.0
 """A slide may be coarser than the run's um/px by this factor at most; beyond, there is nothing to stain from."""
 
@@ -61,7 +63,7 @@ def stain_slide(
         slide: the H&E; it must have a um/px.
         run_mpp: um/px that the network works at.
         out: the OME-TIFF to write.
-        core: side of the squares that a window contributes, px of the run.
+        core: side of the squares that a window contributes, px of the run, rounded to 512 level-0 px.
         overlap: what becomes of the windows' overlap; None for the network's own choice.
         tissue_only: stain tissue and leave glass; False stains everything.
         quality: of the JPEG tiles, 1 to 100.
@@ -88,7 +90,7 @@ def stain_slide(
             "--tissue-only false."
         )
     # Cores lie on the writer's tiles; the halo keeps the network's strides in phase from window to window.
-    core0 = WRITER_TILE * max(1, round(core * ratio / WRITER_TILE))
+    core0 = WRITER_TILE * min(max(1, round(core * ratio / WRITER_TILE)), LARGEST_CORE)
     plan = network.tiling(max(1, round(core0 / ratio)), overlap)
     halo0 = min(math.ceil(plan.halo * ratio), core0 // 2 if plan.overlap is Overlap.blend else 1 << 30)
     tiling = Tiling(core0, halo0, plan.overlap)

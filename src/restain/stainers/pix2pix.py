@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from restain.core.errors import RestainError
 from restain.data import PairBatch
 from restain.losses.gan import GANLoss
 from restain.nn.discriminators import PatchDiscriminator
@@ -66,7 +67,8 @@ class Config:
         l1_weight: lambda of Isola Eq. 4, 100.
         learning_rate: of both Adams, 2e-4 (Isola 3.3).
         beta1: first momentum of both Adams, 0.5 (the second is 0.999).
-        inference_norm: running statistics (default) or the image's own, as the authors' test script.
+        inference_norm: running statistics (default) or the image's own, as the authors' test script; it may be changed
+            in the config.yaml of a trained run.
     """
 
     generator: Generator = Generator.resnet_9blocks
@@ -81,8 +83,17 @@ class Config:
     beta1: float = 0.5
     inference_norm: InferenceNorm = InferenceNorm.running
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built or trained."""
+        if min(self.generator_width, self.discriminator_width, self.discriminator_layers) < 1:
+            raise RestainError("generator_width, discriminator_width and discriminator_layers are at least 1.")
+        if not (self.learning_rate > 0 and 0 <= self.beta1 < 1 and self.l1_weight >= 0):
+            raise RestainError("learning_rate is above 0, beta1 in [0, 1), l1_weight at least 0.")
+        if self.gan is GANLoss.wgangp:
+            raise RestainError("gan: pix2pix has no gradient penalty, which wgangp needs; take vanilla or lsgan.")
 
-@register("pix2pix", paper="Isola et al., CVPR 2017", code_licence="BSD-2-Clause")
+
+@register("pix2pix", paper="Isola et al., CVPR 2017", code_licence="BSD")
 class Pix2Pix(Stainer):
     """Generator G: H&E to IHC; discriminator D: is this IHC the real one of this H&E?"""
 

@@ -36,6 +36,7 @@ class Config(pix2pix.Config):
 
     def __post_init__(self) -> None:
         """Refuse a number of scales that the method does not have."""
+        super().__post_init__()
         if not 0 <= self.scales <= 3:
             raise RestainError(f"pyramid_pix2pix: scales is {self.scales}; the paper's pyramid has 0 to 3.")
 

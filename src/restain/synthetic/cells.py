@@ -200,9 +200,9 @@ class CellSource:
         stream = np.arctan2(
             self._noise_at("stream-y", 38.0, around, sites), self._noise_at("stream-x", 38.0, around, sites)
         )
-        free = 0.5 * stream + 0.9 * draw.normal(6)
+        free = 0.5 * stream + (1.0 - 0.7 * patient.streaming) * draw.normal(6)
         angle = np.where(upright, around.direction("nest", sites) + 0.25 * draw.normal(9), free)
-        stretch = (1.08 + 0.6 * draw.uniform(4) ** 1.5) * np.where(upright, 1.15, 1.0)
+        stretch = (1.08 + 0.5 * draw.uniform(4) ** 1.5) * np.where(upright, 1.15, 1.0) * (1 + 0.35 * patient.streaming)
         pyknotic = dead > -2.0
         radius = np.where(pyknotic, 0.5 * radius, radius)
         kind = np.where(pyknotic, Kind.DEBRIS, Kind.TUMOUR)
@@ -238,7 +238,7 @@ class CellSource:
             b=radius,
             c=radius,
             angle=np.pi * draw.uniform(4),
-            tone=1.22 * np.exp(0.08 * draw.normal(5)),
+            tone=1.45 * np.exp(0.08 * draw.normal(5)),
             vesicular=np.where(plasma, 0.35, 0.1),
             ripple=np.full(len(radius), 0.04),
             radius=radius + np.where(plasma, 2.5, 0.8),
@@ -262,7 +262,7 @@ class CellSource:
             b=thin,
             c=1.25 * thin,
             angle=around.direction("across", sites) + np.pi / 2 + 0.25 * draw.normal(4),
-            tone=np.where(plump, 0.8, 1.1) * np.exp(0.12 * draw.normal(5)),
+            tone=np.where(plump, 0.85, 1.3) * np.exp(0.12 * draw.normal(5)),
             vesicular=np.where(plump, 0.5, 0.15),
             ripple=np.full(len(long), 0.07),
             radius=1.5 * long,

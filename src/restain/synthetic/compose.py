@@ -203,7 +203,7 @@ def compose_he(section: Section, look: SlideLook) -> Pigments:
         patient.amphophilia * parts.tumour * (0.165 + 0.033 * grain + 0.045 * smooth) * (1 - 0.22 * border) * body
     )
     haematoxylin += parts.duct * (0.11 + 0.025 * grain) + parts.necrosis * (0.09 + 0.05 * grain)
-    haematoxylin += 0.57 * nucleus * (1 - parts.vacuole)
+    haematoxylin += 0.74 * nucleus * (1 - parts.vacuole)
     blood = parts.blood * (0.42 + 0.05 * grain)
     stains = [np.maximum(stain, 0.0).astype(np.float32) for stain in (haematoxylin, eosin, blood)]
     return Pigments(stains, np.zeros(nucleus.shape, dtype=np.uint8), _nuclei_map(section))
@@ -216,7 +216,7 @@ def compose_ihc(section: Section, look: SlideLook) -> Pigments:
     nucleus = section.nuclei.amount
     membrane, cytoplasm, label = _her2(section, parts)
     ground = np.float32(look.staining.background)
-    haematoxylin = parts.stroma * (0.018 + 0.01 * fibre + 0.006 * parts.fibril + 0.007 * grain)
+    haematoxylin = parts.stroma * (0.012 + 0.008 * fibre + 0.005 * parts.fibril + 0.006 * grain)
     haematoxylin += parts.tumour * (0.03 + 0.01 * grain)
     haematoxylin += parts.duct * 0.035 + parts.wall * 0.035 + parts.necrosis * 0.045 + 0.02 * parts.fat_wall
     haematoxylin += 0.185 * nucleus * _counterstain(section) * (1 - parts.vacuole) + 0.03 * parts.blood
@@ -273,7 +273,8 @@ def _her2(section: Section, parts: _Compartments) -> tuple[Field, Field, NDArray
     profile = np.exp(-((middle / width) ** 2)) * np.sqrt(edge_on / width) * basal
     present = _completeness(section, parts, owned, classes)
     membrane = parts.tumour * density * profile * present
-    clear = 1 - 0.6 * np.minimum(section.nuclei.amount, 1.0)
+    # Stained cytoplasm also lies above and below a nucleus.
+    clear = 1 - np.where(classes >= 2, 0.3, 0.6) * np.minimum(section.nuclei.amount, 1.0)
     diffuse = density * np.asarray(CYTOPLASM, dtype=np.float32)[classes] * (0.8 + 0.25 * parts.grain)
     cytoplasm = parts.tumour * clear * diffuse
     shown = (middle < 0.85 * edge_on) & (present > 0.35) & (basal > 0.3) & (parts.tumour > 0.5)

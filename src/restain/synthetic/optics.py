@@ -18,7 +18,7 @@ from restain.synthetic.patient import Patient
 _HAEMATOXYLIN = (0.575, 0.725, 0.375)
 _EOSIN = (0.20, 0.83, 0.52)
 _BLOOD = (0.17, 0.83, 0.53)
-_COUNTERSTAIN = (0.65, 0.63, 0.42)
+_COUNTERSTAIN = (0.65, 0.60, 0.46)
 _DAB = (0.31, 0.52, 0.79)
 
 
@@ -91,17 +91,20 @@ def _staining(lab: np.random.Generator, day: np.random.Generator, stain: str) ->
     vectors = []
     for base in bases:
         # DAB is one pigment; haematoxylins and eosins differ by recipe.
-        spread = 0.02 if base is _DAB else 0.038
+        spread = 0.02 if base is _DAB else 0.03 if base is _COUNTERSTAIN else 0.038
         vector = np.asarray(base) + spread * lab.standard_normal(3) + 0.015 * day.standard_normal(3)
         vector = np.maximum(vector, 0.02)
         vectors.append(vector / np.linalg.norm(vector))
     # Overall strength varies far more from lab to lab than the balance of the stains does.
-    overall = 0.3 * lab.standard_normal() + 0.08 * day.standard_normal() if stain == "he" else 0.0
+    overall = 0.0
+    if stain == "he":
+        overall = 0.26 * lab.standard_normal() + 0.08 * day.standard_normal()
+        overall += 0.4 if lab.random() < 0.25 else 0.0  # some labs stain far more deeply
     balance = 0.16 * lab.standard_normal(len(bases)) + 0.07 * day.standard_normal(len(bases))
     if stain == "ihc":
         balance[0] += 0.25 * lab.standard_normal()  # counterstains differ most
     strength = (0.7 if stain == "he" else 1.0) * np.exp(overall + balance)
-    background = float(np.exp(lab.uniform(np.log(0.25), np.log(2.4)) + 0.2 * day.standard_normal()))
+    background = float(np.exp(lab.uniform(np.log(0.45), np.log(2.4)) + 0.2 * day.standard_normal()))
     blush = float(lab.uniform(0.2, 0.55) * np.exp(0.15 * day.standard_normal()))
     return Staining(np.asarray(vectors), tuple(float(value) for value in strength), background, blush)
 
@@ -110,7 +113,8 @@ def _scanner(lab: np.random.Generator, day: np.random.Generator, stain: str) -> 
     grey = lab.random() < (0.5 if stain == "ihc" else 0.35)
     dim = lab.uniform(174, 192) if stain == "ihc" else lab.uniform(212, 234)
     level = dim if grey else lab.uniform(240, 252)
-    tint = lab.normal(0.0, 1.6, size=3)
+    # Lamps are warm: red is the brightest channel of empty glass, blue the darkest.
+    tint = -np.array([0.0, lab.uniform(0.0, 2.5), lab.uniform(1.5, 7.0)])
     white = np.clip(level + tint + day.normal(0.0, 1.5) + day.normal(0.0, 0.7, size=3), 160, 254)
     return Scanner(
         white=(float(white[0]), float(white[1]), float(white[2])),
@@ -121,7 +125,7 @@ def _scanner(lab: np.random.Generator, day: np.random.Generator, stain: str) -> 
         ),
         noise=float(lab.uniform(1.0, 3.2)),
         fringe=float(lab.uniform(0.0, 0.16)),
-        sharpening=float(lab.uniform(0.0, 0.6)),
+        sharpening=float(lab.uniform(0.2, 1.0)),
         quality=int(lab.integers(76, 93)),
     )
 
@@ -156,7 +160,7 @@ def scan(
         soft = cv2.GaussianBlur(sharp, (0, 0), max(0.8 / mpp, 0.5))
         sharp = cv2.addWeighted(sharp, 1 + scanner.sharpening, soft, -scanner.sharpening, 0.0)
     if defocus is not None:
-        far = cv2.GaussianBlur(light, (0, 0), 2.6 / mpp)
+        far = cv2.GaussianBlur(light, (0, 0), 1.9 / mpp)
         sharp += defocus[..., None] * (far - sharp)
     shift = scanner.fringe / mpp
     if shift > 0.05:

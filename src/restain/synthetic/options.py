@@ -64,7 +64,7 @@ class SynthOptions:
         """
         ranges = {
             "size": (256, 200_000),
-            "mpp": (0.1, 4.0),
+            "mpp": (0.1, 2.0),
             "section_thickness": (1.0, 10.0),
             "section_gap": (0.0, 40.0),
             "rotation": (0.0, 180.0),

@@ -51,6 +51,7 @@ class Patient:
         cytoplasmic_eosin: eosin uptake of tumour cytoplasm around 1.
         granular: optical density of DAB in the cytoplasm of every tumour cell, whatever its membrane.
         secretion: whether gland lumina hold pale secretion.
+        streaming: 0 tumour cells lie in disorder, 1 they are drawn out and stream.
         brittle: how readily collagen splits into sharp slits: above 0 often, below -1.5 hardly.
     """
 
@@ -82,6 +83,7 @@ class Patient:
     granular: float
     secretion: bool
     brittle: float
+    streaming: float
 
     @property
     def tone(self) -> float:
@@ -153,4 +155,5 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         granular=float(rng.uniform(0.02, 0.11)) if rng.random() < 0.5 else 0.0,
         secretion=bool(rng.random() < 0.35),
         brittle=float(rng.uniform(-2.0, 0.0)),
+        streaming=float(rng.random()),
     )

@@ -210,7 +210,7 @@ def draw_bodies(canvas: Canvas, cells: Cells, z: float, round_off: float) -> Bod
     metric = _Metric(cells, dz2)
     shift = np.int64(1 << 24)
     batches: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    reach = np.sqrt(np.maximum(cells.radius**2 * 1.15 - dz2, 0.04)) * np.minimum(metric.stretch, 1.25)
+    reach = np.sqrt(np.maximum(cells.radius**2 * 1.15 - dz2, 0.04)) * np.minimum(metric.stretch, 1.4)
     for visit in visits(canvas, cells.x, cells.y, reach):
         distance = metric.distance(visit.cell, visit.dx, visit.dy) - round_off * radius[visit.cell]
         key = ((distance + 128.0) * 4096.0).astype(np.int64) * shift + visit.cell

@@ -71,7 +71,7 @@ class World:
             )
             reached = self.deformation.he_to_ihc_um(border)
             low, high = min(low, float(reached.min())), max(high, float(reached.max()))
-        stray = 8.0  # um that a cell may lie outside the block of its site
+        stray = 24.0  # um that a cell may lie outside the block of its site
         return range(int(np.floor((low - stray) / BLOCK)), int(np.floor((high + stray) / BLOCK)) + 1)
 
     def _slide_scores(self, column: int, row: int) -> NDArray[np.float32]:

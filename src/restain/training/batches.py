@@ -21,6 +21,8 @@ from restain.data import (
     make_dataloader,
 )
 
+SMALLEST = 32
+"""Least side, px, of the images that a PatchGAN can judge."""
 SAMPLES = 4
 """Pairs in a sample picture."""
 
@@ -88,6 +90,22 @@ class Batches:
         if start < len(self):
             self._sampler.set_epoch(number, start)
             yield from self._loader
+
+    def require_multiple(self, multiple: int) -> None:
+        """Check that the images, as training sees them, fit the strides of a network.
+
+        Raises:
+            RestainError: they do not; the crop that would is named.
+        """
+        height, width = self._dataset[(1, 0)].he.shape[:2]
+        least = max(multiple, SMALLEST)
+        if height % multiple or width % multiple or min(height, width) < SMALLEST:
+            fits = min(height, width) // multiple * multiple
+            hint = f"--batches.augmentation.crop {fits}" if fits >= least else f"images of at least {least} px"
+            raise RestainError(
+                f"{self._folder.root}: images of {width} x {height} px do not fit the method, whose sides must be "
+                f"multiples of {multiple} and at least {least} px. Use {hint}."
+            )
 
     @property
     def mpp(self) -> float | None:

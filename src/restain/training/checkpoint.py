@@ -59,15 +59,18 @@ def load_state(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             skeleton = json.loads((file.metadata() or {})["state"])
         tensors = load_file(path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+
+        def join(value: Any) -> Any:
+            if isinstance(value, dict):
+                held = _TENSOR in value
+                return tensors[value[_TENSOR]] if held else {name: join(child) for name, child in value.items()}
+            return [join(child) for child in value] if isinstance(value, list) else value
+
+        state = join(skeleton)
+        if not isinstance(state, dict):
+            raise TypeError("its state is not a mapping")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ItemError(f"{path}: not a readable checkpoint ({error}). Take another one of the run.") from error
-
-    def join(value: Any) -> Any:
-        if isinstance(value, dict):
-            return tensors[value[_TENSOR]] if _TENSOR in value else {name: join(child) for name, child in value.items()}
-        return [join(child) for child in value] if isinstance(value, list) else value
-
-    state: dict[str, Any] = join(skeleton)
     return state
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restain.core.errors import ItemError
@@ -119,7 +120,7 @@ class Trainer:
                 for batch in self.batches.epoch(self.position.epoch, self.position.batch):
                     losses = self._step(batch.to(self.fabric.device))
                     bar.advance()
-                    if self.position.step % self.options.log_every == 0:
+                    if self.position.step % self.options.log_every == 0 or self.position.batch == steps:
                         bar.note(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
                         if log is not None:
                             rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
@@ -144,14 +145,7 @@ class Trainer:
             self.average = AveragedModel(self.stainer, multi_avg_fn=get_ema_multi_avg_fn(self.options.ema))  # type: ignore[no-untyped-call]
         checkpoint = self.run.checkpoints / LAST
         if checkpoint.exists():
-            state = load_state(checkpoint)
-            self.stainer.load_state_dict(state["weights"])
-            self.stainer.load_extra_state(state["extra"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            for name, optimizer in optimizers.items():
-                optimizer.load_state_dict(optimizer_state(state["optimizers"][name]))
-            self.position = Position(**state["position"])
+            self._restore(checkpoint, optimizers)
             console.print(f"Resuming {self.run.path} at epoch {self.position.epoch}, step {self.position.step}.")
         if self.average is not None:
             self.average.to(self.fabric.device)
@@ -162,6 +156,27 @@ class Trainer:
         }
         self.step = FabricStep(self.fabric, self.optimizers)
         self.stainer.train()
+
+    def _restore(self, checkpoint: Path, optimizers: dict[str, Optimizer]) -> None:
+        """Take all state from ``checkpoint``.
+
+        Raises:
+            ItemError: it is not one of this training.
+        """
+        state = load_state(checkpoint)
+        try:
+            self.stainer.load_state_dict(state["weights"])
+            self.stainer.load_extra_state(state["extra"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            for name, optimizer in optimizers.items():
+                optimizer.load_state_dict(optimizer_state(state["optimizers"][name]))
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+            self.position = Position(**state["position"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ItemError(
+                f"{checkpoint}: is no checkpoint of this training ({_brief(error)}). Begin again in another --out."
+            ) from error
 
     def _step(self, batch: PairBatch) -> dict[str, float]:
         """One training step; the losses as numbers."""
@@ -189,8 +204,6 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Move to the next epoch, write the checkpoint and the sample pictures."""
         done = self.position.epoch
-        self.position.epoch, self.position.batch = done + 1, 0
-        self._save()
         every = self.options.sample_every
         last = done == self.options.schedule.epochs
         if every and (done % every == 0 or last):
@@ -200,6 +213,8 @@ class Trainer:
                 write_image(self.run.samples / f"epoch_{done:04d}.jpg", picture)
         if self.options.keep_every and done % self.options.keep_every == 0:
             self._save_weights(f"epoch_{done:04d}.safetensors")
+        self.position.epoch, self.position.batch = done + 1, 0
+        self._save()  # last, so that a run killed before it writes the others again
 
     def _staining(self) -> Stainer:
         """The stainer whose weights stain: the average where one is kept."""
@@ -214,6 +229,7 @@ class Trainer:
             "weights": self.stainer.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "extra": self.stainer.extra_state(),
+            "precision": self.fabric.strategy.precision.state_dict(),
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
@@ -259,7 +275,8 @@ def weights_file(run: RunFolder, checkpoint: str | None = None) -> Path:
     names = [checkpoint] if checkpoint else [FINAL, LAST]
     found = next((run.checkpoints / name for name in names if (run.checkpoints / name).is_file()), None)
     if found is None:
-        raise ItemError(f"{run.path}: no weights ({' or '.join(names)} in checkpoints). Train it first.")
+        there = ", ".join(sorted(file.name for file in run.checkpoints.glob("*.safetensors"))) or "none"
+        raise ItemError(f"{run.checkpoints}: no {' or '.join(names)}; there are: {there}. Train the run, or take one.")
     return found
 
 
@@ -271,11 +288,18 @@ def load_weights(run: RunFolder, stainer: Stainer, checkpoint: str | None = None
     """
     file = weights_file(run, checkpoint)
     state = load_state(file)
-    weights = state["weights"]
-    if "average" in state:
-        weights = {key.removeprefix("module."): value for key, value in state["average"].items() if key != "n_averaged"}
     try:
+        weights = state["weights"]
+        if "average" in state:
+            average = state["average"]
+            weights = {key.removeprefix("module."): value for key, value in average.items() if key != "n_averaged"}
         stainer.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ItemError(f"{file}: does not fit the run's config.yaml ({error}).") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ItemError(f"{file}: does not fit the run's config.yaml ({_brief(error)}).") from error
     return stainer.eval()
+
+
+def _brief(error: Exception) -> str:
+    """The beginning of a message that may list thousands of keys."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from lightning_fabric import Fabric
 
 from restain.core.errors import RestainError
+from restain.nn.devices import Accelerator, Precision, Strategy, make_fabric
 from restain.training.schedules import Convention, LinearSchedule
-
-
-class Precision(StrEnum):
-    """Arithmetic of the networks, by Fabric's names; ``full`` is float32 throughout."""
-
-    full = "32-true"
-    bf16 = "bf16-mixed"
-    fp16 = "16-mixed"
 
 
 @dataclass(frozen=True)
@@ -24,15 +16,15 @@ class TrainingOptions:
     """How long, how exactly and on what to train.
 
     Attributes:
-        epochs: epochs at the full learning rate.
-        epochs_decay: epochs of linear decay to zero after them.
+        epochs: epochs before the decay of the learning rate.
+        epochs_decay: epochs of linear decay to zero; with 0 the rate stays as it is.
         convention: when the released code steps its schedule (see ``restain.training.schedules``).
         seed: of the initial weights, the order of the pairs, the augmentation and the dropout.
         precision: float32, or mixed with bfloat16 or float16.
-        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps`` (Lightning Fabric).
+        accelerator: auto takes the best there is.
         devices: how many, on each node.
         nodes: how many machines.
-        strategy: ``auto`` (one device: none; several: ``ddp``) or another of Fabric's.
+        strategy: auto (one device: none; several: ddp) or ddp.
         ema: decay of an exponential moving average of the weights, which then stains; None for none.
         log_every: steps between two rows of ``metrics.csv``.
         checkpoint_every: steps between two checkpoints; one is also written after each epoch.
@@ -45,10 +37,10 @@ class TrainingOptions:
     convention: Convention = Convention.start
     seed: int = 0
     precision: Precision = Precision.full
-    accelerator: str = "auto"
+    accelerator: Accelerator = Accelerator.auto
     devices: int = 1
     nodes: int = 1
-    strategy: str = "auto"
+    strategy: Strategy = Strategy.auto
     ema: float | None = None
     log_every: int = 20
     checkpoint_every: int = 500
@@ -61,20 +53,23 @@ class TrainingOptions:
             raise RestainError(f"epochs {self.epochs} + {self.epochs_decay}: give at least one epoch.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise RestainError(f"ema {self.ema}: a decay lies between 0 and 1, such as 0.999.")
+        if self.devices < 1 or self.nodes < 1 or not 0 <= self.seed < 2**32:
+            raise RestainError("devices and nodes are at least 1; the seed lies between 0 and 2^32 - 1.")
         if self.log_every < 1 or self.checkpoint_every < 1 or self.sample_every < 0 or self.keep_every < 0:
             raise RestainError("log_every and checkpoint_every are at least 1; sample_every and keep_every at least 0.")
 
     def fabric(self) -> Fabric:
-        """Devices, strategy and precision, not launched."""
-        return Fabric(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            num_nodes=self.nodes,
-            strategy=self.strategy,
-            precision=self.precision.value,
-        )
+        """Devices, strategy and precision, not launched.
+
+        Raises:
+            RestainError: this machine does not have them.
+        """
+        fabric = make_fabric(self.accelerator, self.precision, self.devices, self.nodes, self.strategy)
+        if self.precision is Precision.fp16 and fabric.device.type == "cpu":
+            raise RestainError("precision fp16 needs a GPU; on the CPU take full or bf16.")
+        return fabric
 
     @property
     def schedule(self) -> LinearSchedule:
-        """The learning-rate schedule."""
-        return LinearSchedule(self.epochs, self.epochs_decay, self.convention)
+        """The learning-rate schedule (without decay a constant one, whatever the convention)."""
+        return LinearSchedule(self.epochs, self.epochs_decay, self.convention if self.epochs_decay else Convention.end)

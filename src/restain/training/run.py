@@ -13,7 +13,7 @@ import torch
 from restain.core.errors import RestainError
 from restain.core.items import lock
 from restain.core.progress import console
-from restain.core.runs import RunFolder
+from restain.core.runs import RunFolder, checked_mpp
 from restain.data import dataset_fingerprint, read_dataset, without_bad_images
 from restain.stainers.base import build
 from restain.training.batches import Batches, BatchOptions
@@ -64,6 +64,7 @@ def train(
     fabric = training.fabric()
     fabric.launch()  # several devices: each process goes through all that follows
     console.quiet = not fabric.is_global_zero
+    checked_mpp(mpp, "--mpp")
     folder = without_bad_images(read_dataset(data))
     if mpp is not None and folder.mpp is not None and abs(mpp / folder.mpp - 1) > 1e-3:
         raise RestainError(
@@ -74,6 +75,7 @@ def train(
     torch.manual_seed(training.seed)
     stainer = build(method, config)
     feed = Batches(folder if mpp is None else replace(folder, mpp=mpp), batches, training.seed, stainer.needs)
+    feed.require_multiple(stainer.multiple)
     if feed.mpp is None:
         console.print("The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.")
     info = {

@@ -25,8 +25,7 @@ class LinearSchedule:
 
     Attributes:
         constant: a, epochs at the full rate.
-        decay: b, epochs of decay. With 0 the released rules still put the epoch after the constant ones (for
-            ``start``: the last one) at 0.
+        decay: b, epochs of decay. With 0 the rule of ``start`` still puts the last epoch at 0.
         convention: when the rate is stepped.
     """
 
