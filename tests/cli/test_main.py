@@ -115,3 +115,14 @@ def test_synth_takes_flags_and_prints_rows(tmp_path: Path, capsys: pytest.Captur
     assert [row["patient"] for row in document["patients"]] == ["p0000"]
     assert (tmp_path / "c" / "cohort.csv").exists()
     assert main(["synth", str(tmp_path / "d"), "--patients", "0"]) == 2
+
+
+def test_recipes_are_named_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["train", "pix2pix", "--data", str(tmp_path), "--out", str(tmp_path / "r")]
+    assert main([*base, "--config", "pyramid_pix2pix_small"]) == 2
+    assert "is a recipe of pyramid_pix2pix, not of pix2pix" in capsys.readouterr().err
+    assert main([*base, "--config", "pix2pix_tiny"]) == 2
+    assert "Shipped for pix2pix: pix2pix, pix2pix_small" in capsys.readouterr().err
+    (tmp_path / "bad.yaml").write_text("[1")
+    assert main([*base, f"--config={tmp_path / 'bad.yaml'}"]) == 2
+    assert "not a recipe that can be read" in capsys.readouterr().err

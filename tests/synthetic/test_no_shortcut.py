@@ -1,9 +1,9 @@
 """The level must not be readable from the colours of the H&E, and only partly from the size of its nuclei.
 
 The measures are those of ``benchmarks/synthetic_leak.py``, which does the same on more patients with intervals. Where
-nothing leaks, the cross-validated AUC of 60 patients scatters by .06 around .48 (simulated: one cohort in forty would
-pass .60 by chance); the seed is fixed, so the numbers here change only when the generator does. What decides a slide's
-look before any tissue is drawn costs nothing, so there 1000 patients (scatter .015) tell far smaller leaks.
+nothing leaks, the cross-validated AUC of 60 patients scatters by .06 around .48 (simulated: one in forty would
+exceed .60 by chance); the seed is fixed, so the numbers here change only when the generator does. What decides a
+slide's look before any tissue is drawn costs nothing, so there 1000 patients (scatter .015) tell far smaller leaks.
 """
 
 from __future__ import annotations

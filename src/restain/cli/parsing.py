@@ -10,8 +10,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+
+from restain.core.errors import RestainError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """The recipes that come with restain."""
@@ -22,14 +25,14 @@ class Parser(ArgumentParser):
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, with hyphens in option names and types by their names."""
-        text = re.sub(
-            r"(?<![\w/.])--[\w.]+",
-            lambda option: option.group().replace("_", "-"),
-            super().format_help(*args, **kwargs),
-        )
+        text = _hyphens(super().format_help(*args, **kwargs))
         text = re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", r"\1", text)
         title = (self.description or "").split("\n\n")[0]
         return text.replace(f"\n{title}:\n", "\narguments:\n") if title else text
+
+    def format_usage(self, *args: Any, **kwargs: Any) -> str:
+        """The usage, with hyphens in option names."""
+        return _hyphens(super().format_usage(*args, **kwargs))
 
     def normalised(self, argv: Sequence[str]) -> list[str]:
         """``argv`` with underscores in option names, and with the ``true`` that a bare boolean option means."""
@@ -46,6 +49,10 @@ class Parser(ArgumentParser):
             if not equals and _is_boolean(action) and following not in ("true", "false", "yes", "no"):
                 out[-1] = f"{name}=true"
         return out
+
+
+def _hyphens(text: str) -> str:
+    return re.sub(r"(?<![\w/.])--[\w.]+", lambda option: option.group().replace("_", "-"), text)
 
 
 def _is_boolean(action: Any) -> bool:
@@ -106,7 +113,7 @@ def call(
     parser = parser_for(function, prog, positional, recipe, flat)
     words = parser.normalised(argv)
     if recipe is not None:
-        words = [_shipped(words[i - 1] if i else "", word) for i, word in enumerate(words)]
+        words = [_shipped(words[i - 1] if i else "", word, recipe) for i, word in enumerate(words)]
     parsed = parser.instantiate(parser.parse_args(words))
     arguments = {name: parsed[name] for name in inspect.signature(function).parameters if name != flat}
     if flat:
@@ -115,9 +122,25 @@ def call(
     return function(**arguments)
 
 
-def _shipped(previous: str, word: str) -> str:
-    """The path of a shipped recipe where ``--config`` is given its name."""
+def _shipped(previous: str, word: str, method: str) -> str:
+    """The path of a shipped recipe where ``--config`` is given its name.
+
+    Raises:
+        RestainError: no such file or recipe, or a recipe of another method.
+    """
     prefix, name = ("--config=", word.removeprefix("--config=")) if word.startswith("--config=") else ("", word)
-    if (prefix or previous == "--config") and not Path(name).exists() and (CONFIGS / f"{name}.yaml").exists():
-        return prefix + str(CONFIGS / f"{name}.yaml")
-    return word
+    if not prefix and previous != "--config":
+        return word
+    path = Path(name) if Path(name).is_file() else CONFIGS / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob(f"{method}*.yaml")))
+        raise RestainError(
+            f"--config {name}: no such file, and no recipe of this name. Shipped for {method}: {shipped}."
+        )
+    try:
+        found = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("method", method)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise RestainError(f"{path}: not a recipe that can be read ({error}).") from error
+    if found != method:
+        raise RestainError(f"{path}: is a recipe of {found}, not of {method}.")
+    return prefix + str(path)
