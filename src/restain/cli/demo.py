@@ -6,7 +6,7 @@ Every step is what a user would run on real slides; only the cohort is synthetic
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from restain.cli.demo_report import Patient, demo_sections
 from restain.cli.output import print_json
 from restain.cli.parsing import CONFIGS, call, parser_for
 from restain.cli.train import command as train_command
+from restain.core.errors import ItemError
 from restain.core.files import read_csv, write_json
 from restain.core.progress import console
 from restain.core.runs import RunFolder, versions
@@ -68,16 +69,19 @@ def demo(out: Path = Path("demo"), seed: int = 2, workers: int = 2, json: bool =
         size=SIZE, mpp=MPP, seed=seed, same_section=True, no_deformation=True, levels=LEVELS, labs=1,
         folds=0, pen=0, bubbles=0, out_of_focus=0,
     )  # fmt: skip
-    watch("Synthetic patients", lambda: generate_cohort(out / "cohort", PATIENTS, options, workers=workers))
+    made = watch("Synthetic patients", lambda: generate_cohort(out / "cohort", PATIENTS, options, workers=workers))
+    require_all(made.failures)
     cohort = read_cohort(out / "cohort" / "cohort.csv")
     cutting = PairsConfig(MPP, PATCH, fractions={"train": 20 / 24, "test": 4 / 24}, seed=seed)
-    watch("Patch pairs", lambda: build_pairs(cohort, out / "pairs", cutting))
+    built = watch("Patch pairs", lambda: build_pairs(cohort, out / "pairs", cutting))
+    require_all(built.failures)
     run: RunFolder = watch("Training", lambda: train_demo(out / "pairs", out / "run", seed))
 
     tested = [row for row in read_csv(out / "pairs" / "pairs.csv") if row["split"] == "test" and row["kept"] == "1"]
     held_out = [row for row in cohort if row.patient in {patch["patient"] for patch in tested}]
     slides = [Input(row.he, row.he_mpp) for row in held_out]
-    watch("Whole slides", lambda: stain(run, slides, out / "virtual", StainOptions()))
+    stained = watch("Whole slides", lambda: stain(run, slides, out / "virtual", StainOptions()))
+    require_all(stained.failures)
     virtual = {
         row.patient: out / "virtual" / f"{item.name}.ome.tif" for row, item in zip(held_out, slides, strict=True)
     }
@@ -125,6 +129,16 @@ def demo(out: Path = Path("demo"), seed: int = 2, workers: int = 2, json: bool =
         print_json(document)
     console.print(f"Report: {(out / 'report.html').resolve()}", markup=False, soft_wrap=True)
     return summary.exit_code
+
+
+def require_all(failures: Mapping[str, str]) -> None:
+    """Stop where a step could not be finished: the next ones would judge something else.
+
+    Raises:
+        ItemError: something failed; each with its reason.
+    """
+    if failures:
+        raise ItemError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
 
 
 def train_demo(data: Path, out: Path, seed: int) -> RunFolder:

@@ -81,7 +81,8 @@ def process(
         state: folder of the state files.
         settings: all that the result depends on (JSON-able), or a function from an item's name to that.
         description: the progress bar's label.
-        outputs: the files that an item's work leaves; all must exist for the item to count as done.
+        outputs: the files that an item's work leaves; all must exist for the item to count as done. Asked for only
+            where the item has a record.
 
     Returns:
         Results and failures by name.
@@ -92,7 +93,7 @@ def process(
             bar.note(name)
             try:
                 key = fingerprint({"item": name, "settings": settings(name) if callable(settings) else settings})
-                outcome.results[name] = _once(partial(work, name), state / f"{name}.json", key, outputs(name))
+                outcome.results[name] = _once(partial(work, name), state / f"{name}.json", key, partial(outputs, name))
             except (RestainError, OSError) as error:
                 outcome.failures[name] = str(error)
                 outcome.exit_code = getattr(error, "exit_code", 1) if len(names) == 1 else 1
@@ -100,13 +101,17 @@ def process(
     return outcome
 
 
-def _once(work: Callable[[], dict[str, Any]], record: Path, key: str, outputs: Sequence[Path]) -> dict[str, Any]:
+def _once(
+    work: Callable[[], dict[str, Any]], record: Path, key: str, outputs: Callable[[], Sequence[Path]]
+) -> dict[str, Any]:
     """The result of ``work``, from its record where it was done before."""
-    done = _finished(record, key)
-    if done is not None and all(path.exists() for path in outputs):
-        return done
-    for stale in (record, *outputs):
-        stale.unlink(missing_ok=True)
+    if record.exists():
+        done = _finished(record, key)
+        files = outputs()
+        if done is not None and all(path.exists() for path in files):
+            return done
+        for stale in (record, *files):
+            stale.unlink(missing_ok=True)
     result = work()
     write_json(record, {"fingerprint": key, "result": result})
     return result
