@@ -95,7 +95,7 @@ def _story(document: dict[str, Any], held_out: int) -> Section:
         "the same commands are restain train, restain stain and restain evaluate."
     )
     caution = (
-        "These patients are synthetic, all of them HER2 2+ or 3+, H&E and IHC show the same section, and the "
+        "These patients are synthetic, all of them HER2 3+, H&E and IHC show the same section, and the "
         "network is far smaller than the published one. The numbers say that the chain works, not how well a method "
         "does on patients."
     )
