@@ -139,7 +139,7 @@ def test_unaligned_pair_is_refused_and_cut_once_it_is_mended(cohort, tmp_path):
     assert result.exit_code == 1
     assert list(result.failures) == ["p1"]
     assert "320x320 px at 0.5 um/px" in result.failures["p1"]
-    assert "register them first" in result.failures["p1"]
+    assert "align them first" in result.failures["p1"]
     assert {row["patient"] for row in table_of(out)} == {"p0", "p2", "p3"}
     before = stamps(out)
     Image.fromarray(slide(1, "ihc")).save(ihc)

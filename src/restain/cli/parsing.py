@@ -27,7 +27,7 @@ class Parser(ArgumentParser):
         """The help, with hyphens in option names and types by their names."""
         text = _hyphens(super().format_help(*args, **kwargs))
         text = re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", r"\1", text)
-        title = (self.description or "").split("\n\n")[0]
+        title = (self.description or "").split("\n\n")[0].rstrip(".")
         return text.replace(f"\n{title}:\n", "\narguments:\n") if title else text
 
     def format_usage(self, *args: Any, **kwargs: Any) -> str:

@@ -50,6 +50,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files that killed commands left below ``folder``; call it under the folder's lock."""
+    for path in folder.rglob(".tmp-*"):
+        path.unlink(missing_ok=True)
+
+
 def write_error(path: Path, error: OSError) -> ItemError:
     """The user's message for an ``OSError`` met while writing ``path`` (a full disk, a read-only folder)."""
     return ItemError(

@@ -57,14 +57,16 @@ def progress_bar(description: str, total: float | None, done: float = 0) -> Iter
     """A bar over ``total`` items of which ``done`` were done before (a resumed run)."""
     # Only the note gives way where the terminal is narrow.
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         _Rate(table_column=Column(no_wrap=True)),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        TextColumn(
+            "{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        ),
     )
     with Progress(*columns, console=console, expand=True) as progress:
         yield Bar(progress, progress.add_task(description, total=total, completed=done, note=""))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def build_pairs(rows: Sequence[CohortRow], out: str | Path, config: PairsConfig)
         write_pairs_csv(out / "pairs.csv", table)
     failures |= outcome.failures
     for name, reason in failures.items():
-        console.print(f"[red]failed:[/red] {name}: {reason}")
+        console.print(f"failed: {name}: {reason}", markup=False, soft_wrap=True)
     kept = [row["split"] for row in table if row["kept"]]
     return BuildResult(str(out), {split: kept.count(split) for split in SPLITS}, len(table) - len(kept), failures)
 
@@ -139,6 +139,9 @@ def _plan(
     The plan is kept in ``build.json``, so that numbers stay when a slide that failed is mended later.
     """
     path = out / "build.json"
+    foreign = [name for name in ("HE", "IHC", "pairs.csv") if (out / name).exists()]
+    if foreign and not path.exists():
+        raise RestainError(f"{out}: holds {', '.join(foreign)} that were not built here. Choose another folder.")
     settings = {"config": asdict(config), "cohort": {row.name: _row_settings(row) for row in rows}}
     plan: dict[str, dict[str, Any]] = {}
     if path.exists():
@@ -156,7 +159,7 @@ def _plan(
         try:
             stamp = _stamp(row)
             if row.name in plan and plan[row.name]["stamp"] != stamp:
-                _forget(out, row.name)
+                _forget(out, row.name, plan[row.name])
                 del plan[row.name]
             if row.name not in plan:
                 count = count_patches(row, _cutting(config))
@@ -179,18 +182,22 @@ def _stamp(row: CohortRow) -> list[int]:
 
 
 def _patches(out: Path, name: str) -> list[Path]:
-    """The patch files that slide pair ``name`` has left according to its state."""
-    rows = read_json(out / ".state" / f"{name}.json")["result"]["rows"]
-    return [path for row in rows if row["kept"] for path in patch_files(row, out)]
+    """The patch files that slide pair ``name`` has left according to its state; none where that cannot be read."""
+    try:
+        rows = read_json(out / ".state" / f"{name}.json")["result"]["rows"]
+        return [path for row in rows if row["kept"] for path in patch_files(row, out)]
+    except (ItemError, KeyError, TypeError):
+        return []
 
 
-def _forget(out: Path, name: str) -> None:
-    """Remove the patches and the state of a slide pair whose slides have changed."""
-    state = out / ".state" / f"{name}.json"
-    if state.exists():
-        for path in _patches(out, name):
-            path.unlink(missing_ok=True)
-        state.unlink()
+def _forget(out: Path, name: str, planned: Mapping[str, Any]) -> None:
+    """Remove the patches (finished or not) and the state of a slide pair whose slides have changed."""
+    numbers = range(planned["first"], planned["first"] + planned["count"])
+    for path in out.glob("*/*/*"):
+        number = path.name.partition("_")[0]
+        if number.isdigit() and int(number) in numbers:
+            path.unlink()
+    (out / ".state" / f"{name}.json").unlink(missing_ok=True)
 
 
 def _differences(there: Any, now: Any, where: str = "") -> list[str]:

@@ -77,7 +77,7 @@ def open_pair(row: CohortRow, mpp: float) -> tuple[Slide, Slide]:
         if he.size != ihc.size or abs(he_mpp / ihc_mpp - 1) > _SAME_MPP:
             raise ItemError(
                 f"{row.he}: {_geometry(he)}, but {row.ihc}: {_geometry(ihc)}. Patches are cut from slides that lie "
-                "pixel on pixel: register them first (restain register)."
+                "pixel on pixel: align them first."
             )
         if mpp < _FINER * he_mpp:
             raise ItemError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,14 +167,24 @@ def halves(path: Path, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDA
 
 
 def dataset_fingerprint(folder: PairFolder) -> str:
-    """A hash of what the dataset contains: names, splits, levels, um/px and file sizes (neither paths nor dates)."""
+    """A hash of what the dataset contains: names, splits, levels, um/px, sizes and beginnings of files.
+
+    Neither paths nor dates enter. Of each file its size and its first 16 KiB count, so that large datasets are quick.
+    """
 
     def item(record: PairRecord) -> Sequence[object]:
-        sizes = [path.stat().st_size for path in (record.he, record.ihc)]
-        return [record.split, record.name, record.level, record.mpp, *sizes]
+        files = [_begins(path) for path in (record.he, record.ihc)]
+        return [record.split, record.name, record.level, record.mpp, *files]
 
-    lone = [[image.split, image.side, image.name, image.path.stat().st_size] for image in folder.lone]
+    lone = [[image.split, image.side, image.name, _begins(image.path)] for image in folder.lone]
     return fingerprint({"pairs": [item(record) for record in folder.records], "lone": lone})
+
+
+def _begins(path: Path) -> str:
+    """Size and hash of the first 16 KiB of a file."""
+    with path.open("rb") as stream:
+        head = stream.read(1 << 14)
+    return f"{path.stat().st_size}-{hashlib.sha256(head).hexdigest()[:16]}"
 
 
 def _size(image: NDArray[np.uint8]) -> str:

@@ -66,7 +66,7 @@ def split_records(
         moved = (replace(record, split=chosen[key]) for key, record in zip(keys, records, strict=True))
         result = SplitResult(tuple(moved), used, tuple(warnings))
     for warning in result.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}")
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     return result
 
 

@@ -65,6 +65,8 @@ def evaluate(
         ItemError: no image could be measured (for every method, if there are several).
     """
     rules = load_protocol(protocol)
+    if out is not None:
+        _keep_others(Path(out), [Path(real), *map(Path, fake.values() if isinstance(fake, Mapping) else [fake])])
     real = Path(real)
     if isinstance(fake, str | Path):
         fake = {printable(Path(fake).resolve().name): Path(fake)}
@@ -109,6 +111,18 @@ def evaluate(
     if out is not None:
         summary.write(Path(out))
     return summary
+
+
+def _keep_others(out: Path, inputs: Sequence[Path]) -> None:
+    """Refuse a folder for results that is a run's (its ``metrics.csv`` is the loss log) or one of the inputs.
+
+    Raises:
+        RestainError: it is.
+    """
+    if (out / "run.json").exists():
+        raise RestainError(f"{out}: is a run folder, whose metrics.csv would be overwritten. Choose another --out.")
+    if out.resolve() in {folder.resolve() for folder in inputs}:
+        raise RestainError(f"{out}: is one of the folders to be compared. Choose another --out.")
 
 
 def _partners(name: str, found: Mapping[str, NamedFiles]) -> dict[str, Path]:

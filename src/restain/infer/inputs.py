@@ -52,7 +52,8 @@ def collect(paths: Sequence[Path], mpp: float | None = None) -> list[Input]:
     found: list[Input] = []
     for path in paths:
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            visible = (file for file in path.iterdir() if not file.name.startswith("."))
+            files = sorted(file for file in visible if file.suffix.lower() in SUFFIXES and file.is_file())
             if not files:
                 raise RestainError(f"{path}: holds no images or slides ({', '.join(SUFFIXES)}).")
             found += [Input(file, mpp) for file in files]

@@ -37,6 +37,10 @@ def is_tiff(path: Path) -> bool:
         raise UnreadableImageError(f"{path}: cannot be opened ({error.strerror or error}). Check the path.") from error
 
 
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "PPM", "TIFF", "JPEG2000")
+"""What Pillow may decode: formats without programs behind them."""
+
+
 def load_image(path: Path) -> Image.Image:
     """A PNG, JPEG or other plain image, decoded whole, as a Pillow image in mode RGB.
 
@@ -46,7 +50,7 @@ def load_image(path: Path) -> Image.Image:
     with readable(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata is no reason for a word
         with _no_pillow_limit():
-            image = Image.open(path)
+            image = Image.open(path, formats=FORMATS)
         with image:
             check_size(path, *image.size)
             image.load()

@@ -364,8 +364,12 @@ def level_sizes(size: tuple[int, int], tile: int) -> list[tuple[int, int]]:
 def halve(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Means of 2 x 2; an odd edge is repeated. uint8 [h, w, c] to [ceil(h/2), ceil(w/2), c].
 
+    Masks (one channel) hold classes, whose mean would be another class: of them every second pixel stays.
+
     Halves go to the even neighbour: always up would brighten every level by an eighth of a grey level.
     """
+    if pixels.shape[2] == 1:
+        return pixels[::2, ::2]
     height, width = pixels.shape[:2]
     if height % 2 or width % 2:
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -84,8 +84,13 @@ class TiffSource:
                         f"{self._path}: truncated: it should have at least {int(ends.max()):,} bytes and has "
                         f"{length:,}. Copy or download it again."
                     )
-                segment = plane.keyframe.chunks
-                check_size(self._path, int(segment[-2] if len(segment) > 1 else 1), int(segment[-1]))
+                page = plane.keyframe
+                rows, columns = (
+                    (page.tilelength, page.tilewidth)
+                    if page.is_tiled
+                    else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+                )
+                check_size(self._path, int(columns), int(rows))
                 plane.keyframe.decode  # noqa: B018 - builds the decoder here, because that is not safe in threads
 
     def _next_directory(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 import cv2
 
 from restain.core.errors import RestainError
-from restain.core.files import write_csv
-from restain.core.items import Outcome, lock, process
-from restain.core.progress import console
+from restain.core.files import read_json, remove_stale, write_csv, write_json
+from restain.core.items import Outcome, fingerprint, lock, process
+from restain.core.progress import console, track
+from restain.core.runs import flatten
 from restain.slides import PyramidWriter
 from restain.synthetic.options import GENERATOR_VERSION, SynthOptions
 from restain.synthetic.patient import draw_patient
@@ -41,7 +44,8 @@ def generate_cohort(out: Path, patients: int, options: SynthOptions | None = Non
         What was made, by patient (``results``), and what failed (``failures``).
 
     Raises:
-        RestainError: an option out of range (named), or another command writes to ``out``.
+        RestainError: an option out of range (named), another command writes to ``out``, or ``out`` holds a cohort of
+            other options or something else.
     """
     options = options or SynthOptions()
     if patients < 1 or workers < 1:
@@ -52,6 +56,8 @@ def generate_cohort(out: Path, patients: int, options: SynthOptions | None = Non
     index = {draw_patient(options, number).name: number for number in range(patients)}
     settings: dict[str, Any] = {"generator": GENERATOR_VERSION, "options": asdict(options)}
     with lock(out / ".lock"):
+        _claim(out, settings)
+        remove_stale(out)
         if workers > 1:
             _make_ahead(out, options, index, settings, workers)
         outcome = process(
@@ -131,14 +137,44 @@ def _make_ahead(
 ) -> None:
     """Let processes make the patients; what they finished is then found done by ``process``, failures are met again."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(index)), mp_context=context, initializer=_one_thread) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(index)), mp_context=context, initializer=_one_thread)
+    try:
         jobs = [pool.submit(_make_one, out, options, name, number, settings) for name, number in index.items()]
-        for job in jobs:
+        for job in track(as_completed(jobs), "patients", len(jobs)):
             job.result()
+    except BrokenProcessPool:
+        console.print("A worker was killed, perhaps for want of memory; going on with one process.")
+    except KeyboardInterrupt:
+        for worker in list(pool._processes.values()):  # what is being drawn is drawn again later
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Note the cohort's options in its folder, or refuse a folder of other options or other things.
+
+    Raises:
+        RestainError: what differs, or what lies there.
+    """
+    file = out / "cohort.json"
+    if file.exists():
+        before, now = flatten(read_json(file)), flatten(settings)
+        changed = [key for key in now if fingerprint(before.get(key)) != fingerprint(now[key])]
+        if changed:
+            lines = "\n".join(f"  {key}: was {before.get(key)!r}, now {now[key]!r}" for key in changed)
+            raise RestainError(f"{out}: holds a cohort of other options; choose another folder.\n{lines}")
+        return
+    foreign = [name for name in ("cohort.csv", "slides", "truth") if (out / name).exists()]
+    if foreign:
+        raise RestainError(f"{out}: holds {', '.join(foreign)} that restain synth did not make. Choose another folder.")
+    write_json(file, settings)
 
 
 def _one_thread() -> None:
-    """A worker draws on one core and leaves the progress bar to the parent."""
+    """A worker draws on one core and leaves the progress bar and Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     console.quiet = True
 

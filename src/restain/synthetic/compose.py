@@ -95,10 +95,16 @@ def _step(values: Field, width: float) -> Field:
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
+def _texture_place(section: Section) -> tuple[Field, Field]:
+    """Where the patient's tissue lies on the shared textures of grain: each patient begins elsewhere."""
+    x, y = section.canvas.world()
+    return x + np.float32(section.patient.texture_x), y + np.float32(section.patient.texture_y)
+
+
 def _compartments(section: Section) -> _Compartments:
-    tissue, canvas, patient = section.tissue, section.canvas, section.patient
+    tissue, patient = section.tissue, section.patient
     pictures = textures()
-    x, y = canvas.world()
+    x, y = _texture_place(section)
     grain = pictures["grain"].sample(x, y)
     # A second set of fibres crosses the first, and fills places where the stream function is flat.
     cross_along = np.float32(0.82) * tissue.along + np.float32(0.57) * tissue.across
@@ -176,7 +182,7 @@ def compose_he(section: Section, look: SlideLook) -> Pigments:
     clear = 1 - 0.5 * np.minimum(nucleus, 1.0)
     border = _cell_border(section)
     body = _per_cell(section, 61, 0.14)
-    x, y = section.canvas.world()
+    x, y = _texture_place(section)
     smooth = textures()["wobble"].sample(x * np.float32(0.45), y * np.float32(0.45))
     immune = np.minimum(1.3 * tissue.immune, 1.0)
     collagen = 0.31 + 0.05 * parts.bundle + 0.06 * parts.fibril + 0.025 * grain + 0.035 * smooth

@@ -43,6 +43,8 @@ class Patient:
         inflammation: 0 hardly any lymphocytes, 1 dense infiltrate.
         myxoid: 0 dense collagen, 1 loose pale stroma.
         fibre_angle: main direction of the stroma in radians.
+        texture_x: where the patient begins on the shared textures of grain, um.
+        texture_y: the same along y.
         necrotic: whether the centres of large nests are necrotic.
         cleft: width of retraction clefts around nests.
         coupling: how closely local morphology follows local expression.
@@ -74,6 +76,8 @@ class Patient:
     inflammation: float
     myxoid: float
     fibre_angle: float
+    texture_x: float
+    texture_y: float
     necrotic: bool
     cleft: float
     coupling: float
@@ -146,6 +150,8 @@ def draw_patient(options: SynthOptions, index: int) -> Patient:
         inflammation=float(rng.beta(1.3, 2.2)),
         myxoid=float(rng.beta(1.5, 2.5)),
         fibre_angle=float(rng.uniform(0, np.pi)),
+        texture_x=float(np.random.default_rng(subseed(seed, "texture", "x")).uniform(0, 400)),
+        texture_y=float(np.random.default_rng(subseed(seed, "texture", "y")).uniform(0, 400)),
         necrotic=bool(rng.random() < options.necrosis),
         cleft=float(rng.uniform(4.0, 10.0) if rng.random() < 0.25 else rng.gamma(1.6, 1.1)),
         coupling=float(rng.uniform(0.4, 0.7)),

@@ -110,7 +110,9 @@ class SlideRenderer:
         # Looked up at world positions modulo the texture in double precision first, then in float32.
         wobble = textures()["wobble"]
         period = wobble.texel[0] * (wobble.values.shape[0] - 1)
-        base_x, base_y = np.float32(low_x % period), np.float32(low_y % period)
+        patient = world.patient
+        base_x = np.float32((low_x + patient.texture_x) % period)
+        base_y = np.float32((low_y + patient.texture_y) % period)
         shift_x = wobble.sample(local_x + base_x, local_y + base_y)
         shift_y = wobble.sample(local_x + base_x + np.float32(131.3), local_y + base_y + np.float32(77.7))
         # Cell borders are bent more than nuclei.

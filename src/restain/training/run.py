@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from restain.core.errors import RestainError
+from restain.core.files import remove_stale
 from restain.core.items import lock
 from restain.core.progress import console
 from restain.core.runs import RunFolder, checked_mpp
@@ -98,6 +99,7 @@ def train(
     with lock(out / ".lock") if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             run.start(info, settings, free=FREE)
+            remove_stale(out)
         fabric.barrier()
         if run.info.get("status") == "done":
             console.print(f"{out}: is trained already.")
