@@ -126,3 +126,16 @@ def test_recipes_are_named_and_checked(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "bad.yaml").write_text("[1")
     assert main([*base, f"--config={tmp_path / 'bad.yaml'}"]) == 2
     assert "not a recipe that can be read" in capsys.readouterr().err
+
+
+def test_evaluate_overwrites_neither_a_run_nor_its_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_pairs(tmp_path / "pairs")
+    real, fake, run = data / "IHC" / "train", data / "HE" / "train", tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    (run / "metrics.csv").write_text("losses")
+    words = ["evaluate", "--real", str(real), "--fake", str(fake), "--out"]
+    assert main([*words, str(run)]) == 2
+    assert (run / "metrics.csv").read_text() == "losses"
+    assert main([*words, str(fake)]) == 2
+    assert not (fake / "metrics.csv").exists()

@@ -251,3 +251,12 @@ def test_bad_cohorts(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(RestainError, match=words):
         read_cohort(path)
+
+
+def test_a_dataset_that_was_not_built_here_is_kept(cohort: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "HE" / "train" / "00000_train_0.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(RestainError, match="not built here"):
+        build_pairs(read_cohort(cohort), tmp_path / "mine", CONFIG)
+    assert mine.read_bytes() == b"mine"

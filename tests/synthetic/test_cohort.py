@@ -1,16 +1,30 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from restain.core.errors import RestainError
 from restain.core.files import read_csv
 from restain.slides import open_slide
-from restain.synthetic import GENERATOR_VERSION, Deformation, SynthOptions, asco_cap_level, generate_cohort
+from restain.synthetic import (
+    GENERATOR_VERSION,
+    Deformation,
+    SlideRenderer,
+    SynthOptions,
+    World,
+    asco_cap_level,
+    generate_cohort,
+)
 from restain.synthetic.cohort import patient_files
 from restain.synthetic.patient import draw_level
 
@@ -107,3 +121,37 @@ def test_levels_come_in_the_numbers_that_are_asked_for() -> None:
     drawn = [draw_level(5, index, (1, 0, 2, 4)) for index in range(14)]
     for run in (drawn[:7], drawn[7:]):
         assert sorted(run) == [0, 2, 2, 3, 3, 3, 3]
+
+
+def test_another_cohort_or_something_else_in_the_folder_is_kept(cohort: Path, tmp_path: Path) -> None:
+    table = (cohort / "cohort.csv").read_text()
+    with pytest.raises(RestainError, match=r"options\.seed: was 11, now 12"):
+        generate_cohort(cohort, 4, SynthOptions(size=SIZE, seed=12))
+    assert (cohort / "cohort.csv").read_text() == table
+    (tmp_path / "cohort.csv").write_text("mine")
+    with pytest.raises(RestainError, match="did not make"):
+        generate_cohort(tmp_path, 1, SynthOptions(size=SIZE))
+    assert (tmp_path / "cohort.csv").read_text() == "mine"
+
+
+def test_ctrl_c_stops_all_workers(tmp_path: Path) -> None:
+    """Interrupted after the first patient, the command ends with 130 long before the last one."""
+    words = [sys.executable, "-m", "restain.cli.main", "synth", str(tmp_path), "--patients", "40", "--size", "512"]
+    process = subprocess.Popen([*words, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".state/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert 1 <= len(list(tmp_path.glob(".state/*.json"))) < 20
+
+
+def test_grain_differs_between_patients() -> None:
+    """The fine texture of two patients' tissue is uncorrelated at the same place."""
+    options = SynthOptions(size=700, no_deformation=True, labs=1, folds=0, pen=0, bubbles=0, out_of_focus=0)
+    pictures = []
+    for index in (0, 1):
+        rgb = SlideRenderer(World(options, index), "he").region(200, 200, 300, 300).rgb
+        green = rgb[..., 1].astype(np.float32)
+        pictures.append(green - cv2.GaussianBlur(green, (0, 0), 2))
+    assert abs(np.corrcoef(pictures[0].ravel(), pictures[1].ravel())[0, 1]) < 0.03
