@@ -9,6 +9,7 @@ from pathlib import Path
 
 from restain.core.errors import RestainError
 from restain.core.files import read_csv
+from restain.core.resolution import parse_mpp
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,17 @@ def read_cohort(path: str | Path) -> list[CohortRow]:
 
 
 def _row(path: Path, line: int, name: str, row: dict[str, str]) -> CohortRow:
-    both = _mpp(path, line, row, "mpp")
+    both = parse_mpp(row.get("mpp"), f"{path}: line {line}: mpp")
     return CohortRow(
         name=name,
         patient=row["patient"],
         he=path.parent / row["he"],
         ihc=path.parent / row["ihc"] if row.get("ihc") else None,
-        he_mpp=_mpp(path, line, row, "he_mpp") or both,
-        ihc_mpp=_mpp(path, line, row, "ihc_mpp") or both,
+        he_mpp=parse_mpp(row.get("he_mpp"), f"{path}: line {line}: he_mpp") or both,
+        ihc_mpp=parse_mpp(row.get("ihc_mpp"), f"{path}: line {line}: ihc_mpp") or both,
         level=row.get("her2") or row.get("level") or None,
         lab=row.get("lab") or None,
     )
-
-
-def _mpp(path: Path, line: int, row: dict[str, str], column: str) -> float | None:
-    text = row.get(column)
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise RestainError(f"{path}: line {line}: {column} {text!r} is not a number of um/px, such as 0.5.")
-    return value
 
 
 def _names(patients: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from restain.core.errors import RestainError
 from restain.core.files import read_csv, write_csv
+from restain.core.resolution import parse_mpp
 
 COLUMNS = ("name", "patient", "slide", "level", "split", "x", "y", "mpp", "tissue", "kept", "reason")
 """What ``build_pairs`` writes; x, y: top left corner in level-0 px, mpp: of the patch, um/px, tissue: share, 0 to 1."""
@@ -66,7 +67,7 @@ def read_pairs_csv(path: Path) -> PairsTable | None:
             level=_text(row, "level"),
             slide=_text(row, "slide"),
             patient=_text(row, "patient"),
-            mpp=_mpp(path, line, _text(row, "mpp")),
+            mpp=parse_mpp(_text(row, "mpp"), f"{path}: line {line}: mpp"),
             kept=_kept(path, line, _text(row, "kept")),
         )
         for line, row in enumerate(read_csv(path, required=["name"]), start=2)
@@ -88,18 +89,6 @@ def _text(row: Mapping[str, str], column: str) -> str | None:
 
 def _no_name(path: Path, line: int) -> str:
     raise RestainError(f"{path}: line {line} has no name.")
-
-
-def _mpp(path: Path, line: int, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise RestainError(f"{path}: line {line}: mpp {text!r} is not a number of um/px.")
-    return value
 
 
 def _kept(path: Path, line: int, text: str | None) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from restain.core.errors import RestainError
 from restain.core.files import read_csv
+from restain.core.resolution import parse_mpp
 
 PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Suffixes of plain images, which may carry no um/px."""
@@ -59,11 +60,9 @@ def collect(paths: Sequence[Path], mpp: float | None = None) -> list[Input]:
             found += [Input(file, mpp) for file in files]
         elif path.suffix.lower() == ".csv":
             for row in read_csv(path, ["he"]):
-                given = row.get("he_mpp") or row.get("mpp")
-                try:
-                    found.append(Input(path.parent / row["he"], float(given) if given else mpp))
-                except ValueError as error:
-                    raise RestainError(f"{path}: um/px {given!r} of {row['he']} is not a number.") from error
+                column = "he_mpp" if row.get("he_mpp") else "mpp"
+                given = parse_mpp(row.get(column), f"{path}: {row['he']}: {column}")
+                found.append(Input(path.parent / row["he"], mpp if given is None else given))
         elif path.exists():
             found.append(Input(path, mpp))
         else:
