@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,9 @@ from PIL import Image
 from restain.core.errors import MissingResolutionError, RestainError
 from restain.data import PairsConfig, build_pairs, check_dataset, read_cohort, read_dataset
 
-CONFIG = PairsConfig(mpp=0.5, size=64, fractions={"train": 0.5, "test": 0.5})
+CONFIG = PairsConfig(
+    mpp=0.5, size=64, aligned=True, min_focus=0, min_alignment=0, fractions={"train": 0.5, "test": 0.5}
+)
 SIDE = 320
 TISSUE = np.s_[96:288, 32:224]  # rows, columns
 
@@ -103,7 +106,9 @@ def test_the_result_is_a_clean_dataset(cohort, tmp_path):
 
 def test_coarser_patches_cover_more(cohort, tmp_path):
     out = tmp_path / "pairs"
-    build_pairs(read_cohort(cohort), out, PairsConfig(mpp=1.0, size=64, stride=32, min_tissue=0.1))
+    build_pairs(
+        read_cohort(cohort), out, PairsConfig(1.0, 64, 32, aligned=True, min_tissue=0.1, min_focus=0, min_alignment=0)
+    )
     rows = table_of(out)
     assert sorted({int(row["x"]) for row in rows}) == [0, 64, 128, 192]
     row = next(row for row in rows if row["kept"] == "1")
@@ -176,7 +181,7 @@ def test_no_resolution_is_wrong_use(cohort, tmp_path):
 
 
 def test_finer_than_the_slide_is_refused(cohort, tmp_path):
-    result = build_pairs(read_cohort(cohort), tmp_path / "pairs", PairsConfig(mpp=0.25, size=64))
+    result = build_pairs(read_cohort(cohort), tmp_path / "pairs", PairsConfig(mpp=0.25, size=64, aligned=True))
     assert "too coarse" in result.failures["p0"]
 
 
@@ -202,7 +207,7 @@ def test_folder_of_other_settings_is_refused(cohort, tmp_path):
     out = tmp_path / "pairs"
     build_pairs(read_cohort(cohort), out, CONFIG)
     with pytest.raises(RestainError, match=r"config\.size: 64 there, 32 now"):
-        build_pairs(read_cohort(cohort), out, PairsConfig(mpp=0.5, size=32, fractions=CONFIG.fractions))
+        build_pairs(read_cohort(cohort), out, replace(CONFIG, size=32))
     cohort.write_text(cohort.read_text().replace("3+", "2+"))
     with pytest.raises(RestainError, match=r"cohort\.p2\.level: 3\+ there, 2\+ now"):
         build_pairs(read_cohort(cohort), out, CONFIG)
@@ -242,7 +247,7 @@ def test_several_rows_of_a_patient_and_odd_names(tmp_path):
         ("patient,he\n", "no rows"),
         ("patient,he\n,s.png\n", "line 2 has no patient"),
         ("patient,he,mpp\np,s.png,half\n", "line 2: mpp 'half'"),
-        ("patient,he\np,gone.png\nq,lost.png\n", r"2 slides do not exist(.|\n)*gone\.png(.|\n)*lost\.png"),
+        ("patient,he\np,gone.png\nq,lost.png\n", r"no slide exists(.|\n)*gone\.png(.|\n)*lost\.png"),
     ],
 )
 def test_bad_cohorts(tmp_path, text, words):

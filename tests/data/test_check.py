@@ -130,6 +130,7 @@ def test_stats_agree_with_numpy(bci):
     assert stats["splits"]["train"] == {
         "pairs": 3,
         "levels": {"0": 1, "1+": 0, "2+": 1, "3+": 1},
+        "slide_levels": {},
         "slides": 0,
         "patients": 0,
     }

@@ -144,7 +144,7 @@ def test_the_mask_of_a_slide_has_its_area_and_place(tmp_path: Path) -> None:
 
 def _mask(downsample: float = 7.3) -> TissueMask:
     mask = cv2.GaussianBlur(RNG.normal(size=(60, 80)), (0, 0), 3) > 0
-    return TissueMask(mask, downsample, np.full(3, 240, np.uint8), 0.5, (580, 435))
+    return TissueMask(mask, downsample, (580, 435), np.full(3, 240, np.uint8), 0.5)
 
 
 def test_fraction_is_the_area_counted_pixel_by_pixel() -> None:
@@ -203,7 +203,7 @@ def test_polygons_outline_the_mask() -> None:
     mask[5:40, 10:60] = True
     mask[15:25, 20:40] = False  # a hole
     mask[50:60, 70:80] = True  # at the corner
-    tissue = TissueMask(mask, 8.0, np.full(3, 240, np.uint8), 0.5, (637, 478))
+    tissue = TissueMask(mask, 8.0, (637, 478), np.full(3, 240, np.uint8), 0.5)
     found = tissue_polygons(tissue)
     assert found["type"] == "FeatureCollection"
     assert sorted(len(feature["geometry"]["coordinates"]) for feature in found["features"]) == [1, 2]

@@ -10,6 +10,7 @@ from restain.cli.parsing import call
 from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.data import check_dataset, dataset_stats
+from restain.report import draw_levels
 
 
 def check(folder: Path, json: bool = False) -> int:
@@ -31,14 +32,18 @@ def check(folder: Path, json: bool = False) -> int:
     return report.exit_code
 
 
-def stats(folder: Path, json: bool = False) -> int:
+def stats(folder: Path, out: Path | None = None, json: bool = False) -> int:
     """Figures of a dataset: pairs by split and level, slides, patients, sizes, mean colours.
 
     Args:
         folder: the dataset, in any of the layouts that restain reads.
+        out: draw slides and patches by level, as the BCI paper's figure 8, to this .png, .svg or .pdf.
         json: print one JSON document.
     """
     figures = dataset_stats(folder)
+    if out is not None:
+        draw_levels(figures, out)
+        console.print(f"chart: {out}", markup=False, soft_wrap=True)
     if json:
         print_json(figures)
         return 0
@@ -69,8 +74,8 @@ def run(argv: Sequence[str]) -> int:
     """The command."""
     if not argv or argv[0] in ("-h", "--help"):
         print(
-            "usage: restain dataset check|stats FOLDER [--json]\n\n"
-            "  check  look into every image\n  stats  print figures"
+            "usage: restain dataset check|stats FOLDER [--json] [--out CHART]\n\n"
+            "  check  look into every image\n  stats  print figures; with --out, draw slides and patches by level"
         )
         return 0 if argv else 2
     if argv[0] not in VERBS:

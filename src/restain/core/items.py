@@ -93,7 +93,7 @@ def process(
             bar.note(name)
             try:
                 key = fingerprint({"item": name, "settings": settings(name) if callable(settings) else settings})
-                outcome.results[name] = _once(partial(work, name), state / f"{name}.json", key, partial(outputs, name))
+                outcome.results[name] = once(partial(work, name), state / f"{name}.json", key, partial(outputs, name))
             except (RestainError, OSError) as error:
                 outcome.failures[name] = str(error)
                 outcome.exit_code = getattr(error, "exit_code", 1) if len(names) == 1 else 1
@@ -101,10 +101,17 @@ def process(
     return outcome
 
 
-def _once(
-    work: Callable[[], dict[str, Any]], record: Path, key: str, outputs: Callable[[], Sequence[Path]]
+def once(
+    work: Callable[[], dict[str, Any]], record: Path, key: str, outputs: Callable[[], Sequence[Path]] = tuple
 ) -> dict[str, Any]:
-    """The result of ``work``, from its record where it was done before."""
+    """The result of ``work``, from its record where it was done before.
+
+    Args:
+        work: returns a JSON-able result.
+        record: where the result is kept.
+        key: the fingerprint of all that the result depends on.
+        outputs: the files that the work leaves; asked for only where there is a record. Stale ones are removed.
+    """
     if record.exists():
         done = _finished(record, key)
         files = outputs()

@@ -2,12 +2,13 @@
 
 from restain.data.augment import Augmentation
 from restain.data.batch import PairBatch, PairSample, collate, from_network, to_network
-from restain.data.build import BuildResult, PairsConfig, build_pairs
+from restain.data.build import BuildResult, build_pairs
 from restain.data.check import DatasetReport, check_dataset, without_bad_images
 from restain.data.cohort_table import CohortRow, read_cohort
 from restain.data.dataset import NEEDS, PairDataset, require
 from restain.data.levels import levels_from_names, sorted_levels
 from restain.data.loader import PairLoader, make_dataloader
+from restain.data.pairs_config import PairsConfig
 from restain.data.reading import read_dataset
 from restain.data.records import LoneImage, PairFolder, PairRecord, Problem, dataset_fingerprint
 from restain.data.sampler import EpochBatchSampler

@@ -25,6 +25,9 @@ class CohortRow:
         ihc_mpp: the same for the IHC slide.
         level: the status of the patient (column ``her2``, or ``level`` for other markers); None where unknown.
         lab: the laboratory, None where unknown.
+        tumour: where the tumour is (column ``tumour``): QuPath GeoJSON in level-0 px of the IHC, or a CSV of cells;
+            for a synthetic patient ``truth/<patient>/cells.csv``. None where unknown.
+        landmarks: CSV or JSON of points that are the same on both slides (column ``landmarks``); None without.
     """
 
     name: str
@@ -35,16 +38,20 @@ class CohortRow:
     ihc_mpp: float | None
     level: str | None
     lab: str | None
+    tumour: Path | None = None
+    landmarks: Path | None = None
 
 
 def read_cohort(path: str | Path) -> list[CohortRow]:
-    """The rows of a cohort CSV: ``patient, he, ihc, mpp | he_mpp, ihc_mpp, her2, lab``.
+    """The rows of a cohort CSV: ``patient, he, ihc, mpp | he_mpp, ihc_mpp, her2, lab, tumour, landmarks``.
 
-    Only ``patient`` and ``he`` are required. Slides are given relative to the CSV's folder, or absolutely.
+    Only ``patient`` and ``he`` are required. Files are given relative to the CSV's folder, or absolutely. A file that
+    is missing is met by the work on its row, which fails by name while others go on; that no slide at all is there is
+    wrong use.
 
     Raises:
-        RestainError: not a readable CSV, no rows, an empty patient or H&E, an um/px that is none, or slides that do not
-            exist (all of them named).
+        RestainError: not a readable CSV, no rows, an empty patient or H&E, an um/px that is none, or none of the slides
+            exists.
     """
     path = Path(path)
     rows = read_csv(path, required=["patient", "he"])
@@ -57,17 +64,16 @@ def read_cohort(path: str | Path) -> list[CohortRow]:
             raise RestainError(f"{path}: line {line} has no {' and no '.join(empty)}.")
     names = _names([row["patient"] for row in texts])
     cohort = [_row(path, line, name, row) for line, (name, row) in enumerate(zip(names, texts, strict=True), start=2)]
-    missing = [slide for row in cohort for slide in (row.he, row.ihc) if slide is not None and not slide.exists()]
-    if missing:
-        listed = "\n  ".join(str(slide) for slide in missing)
-        raise RestainError(
-            f"{path}: {len(missing)} slides do not exist (paths are relative to the CSV's folder):\n  {listed}"
-        )
+    slides = [slide for row in cohort for slide in (row.he, row.ihc) if slide is not None]
+    if not any(slide.exists() for slide in slides):
+        listed = "\n  ".join(str(slide) for slide in slides[:10])
+        raise RestainError(f"{path}: no slide exists; paths are relative to the CSV's folder:\n  {listed}")
     return cohort
 
 
 def _row(path: Path, line: int, name: str, row: dict[str, str]) -> CohortRow:
     both = parse_mpp(row.get("mpp"), f"{path}: line {line}: mpp")
+    truth = path.parent / "truth" / row["patient"] / "cells.csv"
     return CohortRow(
         name=name,
         patient=row["patient"],
@@ -77,6 +83,8 @@ def _row(path: Path, line: int, name: str, row: dict[str, str]) -> CohortRow:
         ihc_mpp=parse_mpp(row.get("ihc_mpp"), f"{path}: line {line}: ihc_mpp") or both,
         level=row.get("her2") or row.get("level") or None,
         lab=row.get("lab") or None,
+        tumour=path.parent / row["tumour"] if row.get("tumour") else truth if truth.is_file() else None,
+        landmarks=path.parent / row["landmarks"] if row.get("landmarks") else None,
     )
 
 

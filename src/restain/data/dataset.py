@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 
 from restain.core.errors import RestainError
 from restain.core.progress import track
+from restain.core.workers import cpu_threads
 from restain.data.augment import Augmentation
 from restain.data.batch import PairSample
 from restain.data.records import LoneImage, PairFolder, PairRecord, Side
 from restain.data.sampler import Key
-from restain.data.workers import cpu_threads
 
 Image = NDArray[np.uint8]
 

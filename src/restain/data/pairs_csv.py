@@ -10,8 +10,18 @@ from restain.core.errors import RestainError
 from restain.core.files import read_csv, write_csv
 from restain.core.resolution import parse_mpp
 
-COLUMNS = ("name", "patient", "slide", "level", "split", "x", "y", "mpp", "tissue", "kept", "reason")
-"""What ``build_pairs`` writes; x, y: top left corner in level-0 px, mpp: of the patch, um/px, tissue: share, 0 to 1."""
+COLUMNS = (
+    *("name", "side", "patient", "slide", "level", "split", "x", "y", "mpp"),
+    *("tissue", "pen", "filled", "tumour", "focus_he", "focus_ihc", "shift_um", "alignment", "kept", "reason"),
+)
+"""What ``build_pairs`` writes.
+
+``side``: ``he`` or ``ihc`` for a patch without a partner, empty for a pair. ``x``, ``y``: top left corner in level-0 px
+(of the IHC for a pair). ``mpp``: of the patch, um/px. ``tissue``, ``pen``, ``filled``, ``tumour``: shares, 0 to 1, the
+worse of both stains. ``focus_he``, ``focus_ihc``: sharpness relative to the slide's. ``shift_um``, ``alignment``: how
+far the H&E seems displaced, and the probability that it is not. Empty: not known, or not looked at because the patch
+was dropped for another ``reason`` before.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,7 @@ class PairRow:
     patient: str | None
     mpp: float | None
     kept: bool
+    side: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ def read_pairs_csv(path: Path) -> PairsTable | None:
             patient=_text(row, "patient"),
             mpp=parse_mpp(_text(row, "mpp"), f"{path}: line {line}: mpp"),
             kept=_kept(path, line, _text(row, "kept")),
+            side=_text(row, "side"),
         )
         for line, row in enumerate(read_csv(path, required=["name"]), start=2)
     )

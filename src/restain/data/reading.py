@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +41,12 @@ def read_dataset(root: str | Path) -> PairFolder:
     dropped = 0
     table = read_pairs_csv(root / "pairs.csv")
     if table is not None:
-        lone = [image for image in lone if table.keeps(image.split, image.name)]
-        records, dropped = _apply_table(table, records, problems)
+        lone = [_told_of(image, table) for image in lone if table.keeps(image.split, image.name)]
+        records, dropped = _apply_table(table, records, {image.name for image in lone}, problems)
     order = ordered_splits({record.split for record in records})
     records.sort(key=lambda record: (order.index(record.split), record.name))
     occurring = [record.level for record in records] + [image.level for image in lone]
-    resolutions = {record.mpp for record in records}
+    resolutions = {record.mpp for record in records} or {image.mpp for image in lone}
     return PairFolder(
         root=root,
         layout=layout.name,
@@ -126,8 +126,16 @@ def _no_pairs(split: str, folders: SplitFolders, he: Mapping[str, Path], ihc: Ma
     return Problem("warning", "no-pairs", str(folders.he if he else folders.ihc), message)
 
 
-def _apply_table(table: PairsTable, records: list[PairRecord], problems: list[Problem]) -> tuple[list[PairRecord], int]:
-    """Records with what ``pairs.csv`` says of them, and how many it drops."""
+def _told_of(image: LoneImage, table: PairsTable) -> LoneImage:
+    """An image without a partner with what ``pairs.csv`` says of it."""
+    row = table.row(image.split, image.name)
+    return image if row is None else replace(image, level=row.level or image.level, mpp=row.mpp)
+
+
+def _apply_table(
+    table: PairsTable, records: list[PairRecord], lone: Set[str], problems: list[Problem]
+) -> tuple[list[PairRecord], int]:
+    """Records with what ``pairs.csv`` says of them, and how many it drops; ``lone``: names without a partner."""
     kept: list[PairRecord] = []
     for record in records:
         if not table.keeps(record.split, record.name):
@@ -151,7 +159,7 @@ def _apply_table(table: PairsTable, records: list[PairRecord], problems: list[Pr
     present = {record.name for record in records}
     reported = {Path(problem.file).stem for problem in problems if problem.severity == "error"}
     for row in table.rows:
-        if row.kept and row.name not in present | reported:
+        if row.kept and row.name not in present | reported and not (row.side and row.name in lone):
             message = f"listed in {table.path}, but there is no such pair of images."
             problems.append(Problem("error", "missing-pair", row.name, message))
     return kept, sum(not row.kept for row in table.rows)

@@ -81,7 +81,8 @@ class LoneImage:
         path: the file.
         split: ``train``, ``val`` or ``test``.
         side: which partner it is.
-        level: its level by its name, None where unknown.
+        level: its level by ``pairs.csv`` or its name, None where unknown.
+        mpp: um/px by ``pairs.csv``, None where unknown.
     """
 
     name: str
@@ -89,6 +90,7 @@ class LoneImage:
     split: str
     side: Side
     level: str | None = None
+    mpp: float | None = None
 
     def read_side(self, side: Side) -> NDArray[np.uint8]:
         """The image, uint8 RGB [H, W, 3]; ``side`` must be its own."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
 from restain.core.progress import track
+from restain.core.workers import cpu_threads
 from restain.data.records import LoneImage, PairFolder, PairRecord
-from restain.data.workers import cpu_threads
 from restain.slides import read_image
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ def dataset_stats(root: str | Path) -> dict[str, Any]:
     """Figures of the dataset in ``root``, as a JSON document; every image is decoded.
 
     Keys: ``root``, ``layout``, ``fingerprint``, ``pairs``, ``dropped``, ``lone`` (images without a partner), ``mpp``,
-    ``levels``, ``splits`` (by split: pairs, by level, number of slides and patients), ``slides`` and ``patients``
-    (pairs by name), ``sizes`` (images by ``WxH``), ``he`` and ``ihc`` (images, mean and standard deviation of R, G, B,
-    0 to 255, over all pixels, smallest and largest image mean), ``ihc_by_level`` and ``he_by_level`` (mean R, G, B by
-    level), ``bytes`` on disk, ``unreadable`` (file and reason).
+    ``levels``, ``splits`` (by split: pairs, pairs and slides by level, number of slides and patients), ``slides`` and
+    ``patients`` (pairs by name), ``sizes`` (images by ``WxH``), ``he`` and ``ihc`` (images, mean and standard
+    deviation of R, G, B, 0 to 255, over all pixels, smallest and largest image mean), ``ihc_by_level`` and
+    ``he_by_level`` (mean R, G, B by level), ``bytes`` on disk, ``unreadable`` (file and reason).
 
     Raises:
         RestainError: the folder is no dataset.
@@ -58,9 +58,15 @@ def _split(folder: PairFolder, records: Sequence[PairRecord]) -> dict[str, Any]:
     by_level = {level: levels[level] for level in folder.levels}
     if levels[None]:
         by_level["unknown"] = levels[None]
+    slides: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        if record.slide is not None:
+            slides[record.slide].append(record.level or "unknown")
+    of_slides = Counter(Counter(levels_of).most_common(1)[0][0] for levels_of in slides.values())
     return {
         "pairs": len(records),
         "levels": by_level,
+        "slide_levels": {level: of_slides[level] for level in [*folder.levels, "unknown"] if of_slides[level]},
         "slides": len({record.slide for record in records} - {None}),
         "patients": len({record.patient for record in records} - {None}),
     }

@@ -24,14 +24,18 @@ class Input:
     Attributes:
         path: the file.
         mpp: um/px that the user gave for it; None leaves it to the file.
+        title: what comes out of it is called so; None: the file's name without its suffixes of format.
     """
 
     path: Path
     mpp: float | None = None
+    title: str | None = None
 
     @property
     def name(self) -> str:
-        """The file's name without its suffixes of format: the name of what comes out of it."""
+        """The name of what comes out of it."""
+        if self.title is not None:
+            return self.title
         stem = self.path.name
         for suffix in (".ome.tiff", ".ome.tif"):
             if stem.lower().endswith(suffix):

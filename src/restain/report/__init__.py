@@ -1,5 +1,6 @@
 """Reports: one HTML file each, readable without a network, from results that others computed."""
 
+from restain.report.dataset import draw_levels
 from restain.report.evaluation import evaluation_sections, write_evaluation_report
 from restain.report.html import write_report
 from restain.report.pictures import Picture, chart, photo, signed_map
@@ -27,6 +28,7 @@ __all__ = [
     "Table",
     "Text",
     "chart",
+    "draw_levels",
     "evaluation_sections",
     "photo",
     "signed_map",

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -13,6 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 from PIL import Image
+
+from restain.core.errors import RestainError
+from restain.core.files import atomic_path
 
 DIVERGING = "PuOr_r"
 """Purple below zero, white at zero, brown above: told apart by colour-blind readers too, and brown is more DAB."""
@@ -84,12 +88,35 @@ def chart(draw: Callable[[Canvas], None], alt: str, width: float = 8.0, height: 
         width: in inches.
         height: in inches.
     """
+    buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(width, height), layout="constrained")
         draw(canvas)
-        buffer = io.BytesIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None})
     return Picture(_uri("image/svg+xml", buffer.getvalue()), alt, round(width * 96), round(height * 96))
+
+
+def save_chart(path: Path, draw: Callable[[Canvas], None], width: float = 8.0, height: float = 3.2) -> None:
+    """Write a drawing made with matplotlib to a file, atomically.
+
+    Args:
+        path: ending in .png (at 200 dots per inch), .svg or .pdf.
+        draw: draws on an empty figure.
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        RestainError: another suffix.
+        ItemError: the disk is full or the folder cannot be written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    dates: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    if kind not in dates:
+        raise RestainError(f"{path}: a chart's file ends in .png, .svg or .pdf.")
+    with mpl.rc_context(STYLE), atomic_path(path) as temporary:
+        canvas = Canvas(figsize=(width, height), layout="constrained")
+        draw(canvas)
+        canvas.savefig(temporary, format=kind, dpi=200, metadata=dates[kind])
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -6,19 +6,30 @@ from restain.slides.polygons import tissue_polygons
 from restain.slides.pyramid import PyramidWriter
 from restain.slides.slide import Slide, open_slide
 from restain.slides.tiles import tile_grid
-from restain.slides.tissue import TissueMask, find_tissue, glass_colour, tissue_mask
+from restain.slides.tissue import (
+    CoarseMask,
+    TissueMask,
+    coarse_downsample,
+    find_tissue,
+    glass_colour,
+    tissue_and_ink,
+    tissue_mask,
+)
 
 __all__ = [
+    "CoarseMask",
     "PyramidWriter",
     "Slide",
     "SlideInfo",
     "TissueMask",
+    "coarse_downsample",
     "find_tissue",
     "glass_colour",
     "open_slide",
     "read_image",
     "slide_info",
     "tile_grid",
+    "tissue_and_ink",
     "tissue_mask",
     "tissue_polygons",
     "write_image",

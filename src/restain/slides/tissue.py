@@ -32,35 +32,26 @@ _SMALLEST = 150
 
 
 @dataclass(frozen=True)
-class TissueMask:
-    """Tissue of a slide on a coarse grid.
+class CoarseMask:
+    """Places of a slide on a coarse grid.
 
     Attributes:
         mask: bool [h, w]; pixel (i, j) covers the level-0 square from (j, i) * downsample.
         downsample: level-0 pixels per mask pixel.
-        white: the glass's estimated colour, uint8 [3].
-        mpp: um/px of level 0; None where unknown.
         size: (width, height) of level 0.
     """
 
     mask: NDArray[np.bool_]
     downsample: float
-    white: NDArray[np.uint8]
-    mpp: float | None
     size: tuple[int, int]
 
     @property
     def share(self) -> float:
-        """The tissue's share of the slide, 0 to 1."""
+        """The share of the slide that is in the mask, 0 to 1."""
         return float(self.fraction(0, 0, *self.size))
 
-    @property
-    def area_um2(self) -> float | None:
-        """The tissue's area; None without a resolution."""
-        return None if self.mpp is None else self.share * self.size[0] * self.size[1] * self.mpp**2
-
     def fraction(self, x: ArrayLike, y: ArrayLike, width: ArrayLike, height: ArrayLike) -> NDArray[np.float64]:
-        """The share of tissue in boxes, exact for the mask; outside the slide there is none.
+        """The share of boxes that is in the mask, exact for the mask; outside the slide there is nothing.
 
         Args:
             x: left edges in level-0 pixels (scalars and arrays broadcast).
@@ -95,11 +86,26 @@ class TissueMask:
         return np.asarray(upper * (1 - fi) + lower * fi)
 
 
-def tissue_mask(slide: Slide, mpp: float = MASK_MPP) -> TissueMask:
-    """The tissue of a slide.
+@dataclass(frozen=True)
+class TissueMask(CoarseMask):
+    """Tissue of a slide on a coarse grid.
 
-    It is looked for at ``mpp``; on small slides finer, so that the longer side has 512 pixels, and on slides without
-    a resolution at a longer side of 2048 pixels. Never finer than level 0.
+    Attributes:
+        white: the glass's estimated colour, uint8 [3].
+        mpp: um/px of level 0; None where unknown.
+    """
+
+    white: NDArray[np.uint8]
+    mpp: float | None
+
+    @property
+    def area_um2(self) -> float | None:
+        """The tissue's area; None without a resolution."""
+        return None if self.mpp is None else self.share * self.size[0] * self.size[1] * self.mpp**2
+
+
+def tissue_mask(slide: Slide, mpp: float = MASK_MPP) -> TissueMask:
+    """The tissue of a slide, on the grid of ``coarse_downsample``.
 
     Args:
         slide: an open slide.
@@ -108,12 +114,38 @@ def tissue_mask(slide: Slide, mpp: float = MASK_MPP) -> TissueMask:
     Raises:
         UnreadableImageError: the slide is damaged.
     """
-    longest = max(slide.size)
-    wanted = mpp / slide.mpp if slide.mpp is not None else longest / 2048
-    downsample = max(1.0, min(wanted, longest / 512))
+    return tissue_and_ink(slide, mpp)[0]
+
+
+def tissue_and_ink(slide: Slide, mpp: float = MASK_MPP) -> tuple[TissueMask, CoarseMask]:
+    """The tissue of a slide, and its pen marks and black borders with a margin of 6 mask pixels.
+
+    Args:
+        slide: an open slide.
+        mpp: um/px of the masks.
+
+    Raises:
+        UnreadableImageError: the slide is damaged.
+    """
+    downsample = coarse_downsample(slide, mpp)
     rgb = slide.overview(downsample)
     white = glass_colour(rgb)
-    return TissueMask(_search(rgb, white).astype(np.bool_), downsample, white, slide.mpp, slide.size)
+    tissue, ink = _search(rgb, white)
+    return (
+        TissueMask(tissue.astype(np.bool_), downsample, slide.size, white, slide.mpp),
+        CoarseMask(ink, downsample, slide.size),
+    )
+
+
+def coarse_downsample(slide: Slide, mpp: float = MASK_MPP) -> float:
+    """Level-0 pixels per pixel of a mask at ``mpp`` um/px.
+
+    Finer on small slides, so that the longer side has 512 pixels; on slides without a resolution the longer side has
+    2048 pixels. Never finer than level 0.
+    """
+    longest = max(slide.size)
+    wanted = mpp / slide.mpp if slide.mpp is not None else longest / 2048
+    return max(1.0, min(wanted, longest / 512))
 
 
 def find_tissue(rgb: NDArray[np.uint8], white: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
@@ -132,14 +164,14 @@ def find_tissue(rgb: NDArray[np.uint8], white: NDArray[np.uint8] | None = None) 
     """
     height, width = rgb.shape[:2]
     small = _reduced(rgb)
-    mask: NDArray[np.uint8] = _search(small, glass_colour(small) if white is None else white)
+    mask, _ = _search(small, glass_colour(small) if white is None else white)
     if small.shape[:2] != (height, width):
         mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
     return mask.astype(np.bool_)
 
 
-def _search(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Tissue as 0 and 1, at the resolution of the picture."""
+def _search(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Tissue as 0 and 1, and ink, at the resolution of the picture."""
     absorbance = -np.log10(np.maximum(rgb, 1).astype(np.float32) / np.maximum(white, 1).astype(np.float32))
     smooth = np.asarray(cv2.GaussianBlur(absorbance, (0, 0), _SMOOTH), np.float32)
     ink = _ink(smooth)
@@ -149,7 +181,7 @@ def _search(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.uint
     found = np.maximum(smooth.max(axis=2), 0) / _ABSORBS + texture / _TEXTURED > 1
     # closed over small gaps, and drawn in again by what the texture's window reaches beyond an edge
     mask = _without_specks(cv2.erode(cv2.dilate((found & ~ink).astype(np.uint8), _disk(5)), _disk(5 + 4)))
-    return 1 - _without_specks(1 - mask)
+    return 1 - _without_specks(1 - mask), ink
 
 
 def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,9 +2,9 @@
 
 The IHC is the fixed slide and its frame (um from the upper left corner of level 0, x to the right, y down) is the
 world's. The H&E is the moving slide: it is rendered by asking, for each of its pixels, which place of the world it
-shows. That map, H&E to IHC, is the definition: rotation, scale and perspective about the centre, a shift, and an
-elastic displacement on a coarse grid, interpolated bilinearly. The way back is found by fixed-point iteration, to
-1e-4 um.
+shows. That map, H&E to IHC, is the definition: rotation (mirrored for some), scale and perspective about the centre, a
+shift, and an elastic displacement on a coarse grid, interpolated bilinearly. The way back is found by fixed-point
+iteration, to 1e-4 um.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def draw_deformation(options: SynthOptions, seed: int) -> Deformation:
     """The deformation of a patient's H&E.
 
     Args:
-        options: ranges (rotation, shift, elastic) and slide size.
+        options: ranges (rotation, mirrored, shift, elastic) and slide size.
         seed: the patient's seed.
 
     Returns:
@@ -177,6 +177,8 @@ def draw_deformation(options: SynthOptions, seed: int) -> Deformation:
         shift = rng.uniform(-options.shift, options.shift, size=2)
         tilt = rng.uniform(-0.008, 0.008, size=2) / side
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        if np.random.default_rng(subseed(seed, "mirror")).random() < options.mirrored:
+            turn[:, 0] *= -1
         matrix[:2, :2] = turn @ np.array([[scale[0], shear], [0.0, scale[1]]])
         matrix[:2, 2] = shift
         matrix[2, :2] = tilt

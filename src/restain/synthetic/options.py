@@ -25,6 +25,7 @@ class SynthOptions:
         section_thickness: thickness of a section.
         section_gap: distance between the lower faces of the two sections.
         rotation: largest rotation of the H&E to either side.
+        mirrored: share of patients whose H&E section lies upside down on its slide.
         shift: largest shift of the H&E in each direction.
         elastic: root mean square of the elastic displacement.
         levels: how many patients of level 0, 1+, 2+ and 3+ there are in each run of as many patients.
@@ -45,6 +46,7 @@ class SynthOptions:
     section_thickness: float = 4.0
     section_gap: float = 5.0
     rotation: float = 8.0
+    mirrored: float = 0.0
     shift: float = 40.0
     elastic: float = 6.0
     levels: tuple[int, int, int, int] = (1, 1, 1, 1)
@@ -68,6 +70,7 @@ class SynthOptions:
             "section_thickness": (1.0, 10.0),
             "section_gap": (0.0, 40.0),
             "rotation": (0.0, 180.0),
+            "mirrored": (0.0, 1.0),
             "shift": (0.0, 1e5),
             "elastic": (0.0, 60.0),
             "labs": (1, 1000),
