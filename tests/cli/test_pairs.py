@@ -60,7 +60,26 @@ def test_no_resolution_and_wrong_settings_are_wrong_use(
     assert "min_tissue is a share" in capsys.readouterr().err
     cohort.write_text(cohort.read_text().replace(",0.5,", ",,"))
     assert main(["pairs", str(cohort), "--out", str(tmp_path / "b"), *WORDS]) == 2
-    assert "p0_ihc.png" in capsys.readouterr().err
+    assert "p0_ihc.png" in (said := capsys.readouterr().err)
+    assert "column mpp" in said
+    assert "--mpp" not in said
+
+
+def test_nothing_kept_is_said_with_where_to_look(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ring = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 0]]]}
+    (tmp_path / "tumour.json").write_text(json.dumps(ring))
+    lines = cohort.read_text().splitlines()
+    cohort.write_text("\n".join([lines[0] + ",tumour", *(line + ",tumour.json" for line in lines[1:])]) + "\n")
+    assert main(["pairs", str(cohort), "--out", str(tmp_path / "a"), *WORDS]) == 0
+    assert "no pairs were kept: look at the reasons in" in capsys.readouterr().err
+    for path in tmp_path.glob("p?_ihc.png"):
+        path.write_bytes(b"broken")
+    assert main(["pairs", str(cohort), "--out", str(tmp_path / "b"), *WORDS, "--mpp", "0.5"]) == 1
+    said = capsys.readouterr().err
+    assert "no pairs were kept: every row of the cohort failed" in said
+    assert "pairs.csv" not in said
 
 
 def test_stats_draw_slides_and_patches_by_level(

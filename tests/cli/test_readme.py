@@ -52,6 +52,7 @@ def test_every_command_runs(document: str, tmp_path: Path, monkeypatch: pytest.M
         for file in (tmp_path / "pairs" / side / "val").iterdir():
             file.rename(tmp_path / "pairs" / side / "test" / file.name.replace("val", "test"))
     write_slide(tmp_path / "case1.ome.tif", he_picture(700, 600), 0.5)
+    (tmp_path / "points.csv").write_text("x,y,name\n100,120,a\n300.5,200,b\n")
     for words in commands(path.read_text()):
         if words[0] in LENGTHY:
             continue

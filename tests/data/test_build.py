@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import restain.data.build as build
 from restain.core.errors import MissingResolutionError, RestainError
 from restain.data import PairsConfig, build_pairs, check_dataset, read_cohort, read_dataset
 
@@ -221,6 +222,80 @@ def test_bad_configs():
     with pytest.raises(RestainError, match="share from 0 to 1"):
         PairsConfig(mpp=0.5, min_tissue=50)
 
+    with pytest.raises(RestainError, match="seed is a whole number from 0"):
+        PairsConfig(mpp=0.5, seed=-1)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"settings": {}, "plan": {"p0": {}}}', '{"settings": {}, "plan": [1]}'])
+def test_a_record_of_something_else_is_refused(cohort, tmp_path, text):
+    out = tmp_path / "pairs"
+    out.mkdir()
+    (out / "build.json").write_text(text)
+    with pytest.raises(RestainError, match=r"build\.json: does not say how"):
+        build_pairs(read_cohort(cohort), out, CONFIG)
+
+
+def test_patches_are_by_default_as_coarse_as_the_coarser_stain(cohort, tmp_path):
+    config = replace(CONFIG, mpp=None, aligned=False, unpaired=True)
+    text = cohort.read_text().replace("mpp,her2", "he_mpp,ihc_mpp,her2")
+    cohort.write_text(text.replace(",0.5,", ",1,0.5,"))
+    assert build_pairs(read_cohort(cohort), tmp_path / "pairs", config).failures == {}
+    assert {row["mpp"] for row in table_of(tmp_path / "pairs")} == {"1.0"}
+    cohort.write_text(
+        text.replace(",0.5,", ",1,0.5,", 3).replace(",0.5,0\n", ",1,2,0\n").replace("png,0.5,3", "png,1,2,3")
+    )
+    with pytest.raises(RestainError, match=r"different um/px: 1 \(p0\), 2 \(p3\)"):
+        build_pairs(read_cohort(cohort), tmp_path / "other", config)
+
+
+def test_a_row_without_resolution_fails_alone_and_can_be_mended(cohort, tmp_path):
+    out, text = tmp_path / "pairs", cohort.read_text()
+    cohort.write_text(text.replace("p1_ihc.png,0.5", "p1_ihc.png,"))
+    result = build_pairs(read_cohort(cohort), out, replace(CONFIG, mpp=None))
+    assert list(result.failures) == ["p1"]
+    assert "cohort's column mpp, or he_mpp" in result.failures["p1"]
+    before = stamps(out)
+    cohort.write_text(text)
+    assert build_pairs(read_cohort(cohort), out, replace(CONFIG, mpp=None)).failures == {}
+    assert {path: time for path, time in stamps(out).items() if path in before} == before
+    cohort.write_text(text.replace(",0.5,", ",,"))
+    with pytest.raises(MissingResolutionError, match="cohort's column mpp"):
+        build_pairs(read_cohort(cohort), tmp_path / "other", replace(CONFIG, mpp=None))
+
+
+def test_a_slide_is_not_both_stains(cohort, tmp_path):
+    cohort.write_text(cohort.read_text().replace("p2_ihc.png", "p2_he.png"))
+    result = build_pairs(read_cohort(cohort), tmp_path / "pairs", CONFIG)
+    assert list(result.failures) == ["p2"]
+    assert "p2_he.png: given as H&E and as IHC of p2" in result.failures["p2"]
+
+
+def test_an_empty_split_is_warned_of(cohort, tmp_path, capsys):
+    config = replace(CONFIG, fractions={"val": 0.1, "test": 0.2, "train": 0.7})
+    rows = read_cohort(cohort)
+    result = build_pairs(rows[:2], tmp_path / "two", config)
+    assert (result.splits["val"], bool(result.splits["test"])) == (0, True)
+    assert "warning: 2 patients are too few for split val, which is empty." in capsys.readouterr().err
+    (tmp_path / "slides/p0_he.png").unlink()
+    (tmp_path / "slides/p1_he.png").unlink()
+    split = "train" if build_pairs(rows[:3], tmp_path / "three", config).splits["train"] == 0 else "test"
+    assert f"{split}: its slides failed" in capsys.readouterr().err
+
+
+def test_odd_content_of_one_row_does_not_stop_the_others(cohort, tmp_path, monkeypatch):
+    sound = build.cut_patches
+
+    def odd(cut, out):
+        if cut.row.name == "p1":
+            raise ValueError("odd")
+        return sound(cut, out)
+
+    monkeypatch.setattr(build, "cut_patches", odd)
+    result = build_pairs(read_cohort(cohort), tmp_path / "pairs", CONFIG)
+    assert list(result.failures) == ["p1"]
+    assert "p1_he.png" in result.failures["p1"]
+    assert "ValueError: odd" in result.failures["p1"]
+
 
 def test_cohort_rows(cohort):
     rows = read_cohort(cohort)
@@ -230,9 +305,10 @@ def test_cohort_rows(cohort):
 
 
 def test_several_rows_of_a_patient_and_odd_names(tmp_path):
-    (tmp_path / "s.png").write_bytes(b"")
+    for name in ("r.png", "s.png"):
+        (tmp_path / name).write_bytes(b"")
     path = tmp_path / "cohort.csv"
-    path.write_text("patient,he\na b/1,s.png\nx,s.png\nx,s.png\n")
+    path.write_text("patient,he\na b/1,r.png\nx,s.png\nx,s.png\n")
     rows = read_cohort(path)
     assert [row.name for row in rows] == ["a_b_1", "x-1", "x-2"]
     assert rows[0].patient == "a b/1"
@@ -247,13 +323,14 @@ def test_several_rows_of_a_patient_and_odd_names(tmp_path):
         ("patient,he\n", "no rows"),
         ("patient,he\n,s.png\n", "line 2 has no patient"),
         ("patient,he,mpp\np,s.png,half\n", "line 2: mpp 'half'"),
+        ("patient,he,ihc\np,s.png,t.png\nq,u.png,../%s/s.png\n", r"s\.png is given for patient p and for patient q"),
         ("patient,he\np,gone.png\nq,lost.png\n", r"no slide exists(.|\n)*gone\.png(.|\n)*lost\.png"),
     ],
 )
 def test_bad_cohorts(tmp_path, text, words):
     (tmp_path / "s.png").write_bytes(b"")
     path = tmp_path / "cohort.csv"
-    path.write_text(text)
+    path.write_text(text.replace("%s", tmp_path.name))
     with pytest.raises(RestainError, match=words):
         read_cohort(path)
 

@@ -78,8 +78,12 @@ def test_few_groups_leave_no_split_empty_where_possible():
     for count in (3, 4, 5, 8):
         chosen = split_groups({f"p{i}": str(i % 4) for i in range(count)}, FRACTIONS)
         assert set(chosen.values()) == {"train", "val", "test"}
-    result = split_records([record("a", "p1"), record("b", "p2")], "patient", FRACTIONS)
-    assert "too few" in result.warnings[0]
+    for levels in (("0", "0"), ("0", "1")):
+        result = split_records(
+            [record("a", "p1", None, levels[0]), record("b", "p2", None, levels[1])], "patient", FRACTIONS
+        )
+        assert {entry.split for entry in result.records} == {"train", "test"}
+        assert result.warnings == ("2 patients are too few for split val, which is empty.",)
 
 
 @pytest.mark.parametrize("fractions", [{"train": 0.7, "test": 0.7}, {"train": 1.5, "test": -0.5}, {}])

@@ -90,6 +90,8 @@ def test_no_polygon_is_no_tumour(slide: Slide, geojson: Callable[[Any], Path]) -
         ({"features": 3}, "not GeoJSON"),
         (feature([[[0, 0], ["a", 1], [2, 2]]]), "not GeoJSON"),
         (feature([[[0, 0], [1, 1]]]), "at least three"),
+        (feature([[[0, 0], [10**400, 1], [2, 2]]]), "not GeoJSON"),
+        *(("[" * deep + "3" + "]" * deep, "not GeoJSON|not a readable JSON") for deep in (900, 5000, 200_000)),
     ],
 )
 def test_bad_polygons(document: Any, words: str, slide: Slide, geojson: Callable[[Any], Path]) -> None:

@@ -54,9 +54,10 @@ def test_composition_is_one_map_after_the_other():
     box = boxes(EXTENT, 1)[0]
     first = field_of(box, lattice, lambda x, y: (5 + 0 * x, -3 + 0 * y))
     second = field_of(box, lattice, lambda x, y: (0.02 * x, 0.01 * y))
-    once = compose(transform, first)
+    once, _ = compose(transform, first)
     assert once is not None
-    both = compose(once, second)
+    both, smoothed = compose(once, second)
+    assert smoothed == 0
     assert both is not None
     points = np.array([[100.0, 50.0], [400.0, 300.0]])  # px of 2 um
     expected = points * [1.02, 1.01] + [2.5, -1.5]
@@ -69,14 +70,18 @@ def test_a_fold_is_smoothed_away_or_refused():
     field[10:14, 20:22, 0] = 60  # beyond the next node
     folded = Transform(np.eye(3), field / 2, (0.0, 0.0), NODE_UM / 2, (500, 350), (500, 350), 2.0, 2.0)
     assert folded.jacobian().min() < 0
-    found = compose(transform, field)
+    found, smoothed = compose(transform, field)
     assert found is not None
+    assert 0 < smoothed < 0.8
+    moved = found.displacement
+    assert moved is not None
+    np.testing.assert_array_equal(moved[:, 35:], 0)  # far from the fold nothing is touched
     assert found.jacobian().min() > STRETCH[0]
     assert found.jacobian().max() < STRETCH[1]
     x = np.arange(lattice.columns) * NODE_UM
     inverted = np.zeros_like(field)
     inverted[..., 0] = -2 * x  # the slide turned over: no smoothing helps
-    assert compose(transform, inverted) is None
+    assert compose(transform, inverted)[0] is None
 
 
 def test_elastix_finds_a_known_displacement():

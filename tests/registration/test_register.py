@@ -131,9 +131,11 @@ def test_landmarks_by_hand(patients, tmp_path):
 def test_a_stage_that_makes_it_worse_is_not_kept(patients, tmp_path, monkeypatch):
     def spoilt(transform, *_):
         matrix = np.array([[1, 0, 40.0], [0, 1, 40.0], [0, 0, 1]]) @ transform.matrix
-        return Transform(**{**vars(transform), "matrix": matrix}), [
-            {"name": "b", "before": 0.5, "after": 0.6, "reason": ""}
-        ]
+        return (
+            Transform(**{**vars(transform), "matrix": matrix}),
+            [{"name": "b", "before": 0.5, "after": 0.6, "reason": ""}],
+            0.0,
+        )
 
     monkeypatch.setattr(stages, "step", spoilt)
     found = register(patients[0].he, patients[0].ihc, tmp_path, options=OPTIONS)
@@ -179,3 +181,49 @@ def test_a_full_disk_leaves_nothing_half_written(patients, tmp_path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == {".lock", ".state"}
     monkeypatch.setattr(warp_module.PyramidWriter, "write", real)
     assert register(patients[0].he, patients[0].ihc, tmp_path, options=options).status == "ok"
+
+
+def test_landmarks_that_make_it_worse_are_rejected(patients, registered, tmp_path):
+    marks = np.array([[200, 200], [800, 220], [790, 780], [210, 800]], float)
+    rows = [{"x_he": x + 100, "y_he": y + 80, "x_ihc": x, "y_ihc": y} for x, y in marks]
+    write_csv(tmp_path / "marks.csv", ("x_he", "y_he", "x_ihc", "y_ihc"), rows)
+    found = register(
+        registered.he_registered, patients[0].ihc, tmp_path / "out", landmarks=tmp_path / "marks.csv", options=OPTIONS
+    )
+    assert found.status == "rejected"
+    assert "made it worse" in found.reason
+    far = [(500, 500, 500, 500), (600, 500, 600, 500), (600, 600, 570, 600), (500, 600, 530, 600)]
+    rows = [dict(zip(("x_he", "y_he", "x_ihc", "y_ihc"), row, strict=True)) for row in far]
+    write_csv(tmp_path / "far.csv", ("x_he", "y_he", "x_ihc", "y_ihc"), rows)
+    found = register(patients[0].he, patients[0].ihc, tmp_path / "far", landmarks=tmp_path / "far.csv", options=OPTIONS)
+    assert found.status == "rejected"
+    assert "infinity" in found.reason
+
+
+def test_what_it_reads_and_what_others_wrote_stays(patients, tmp_path):
+    inside = tmp_path / "filled.ome.tif"
+    shutil.copy(patients[0].he, inside)
+    before = inside.read_bytes()
+    with pytest.raises(RestainError, match="would be overwritten"):
+        register(inside, patients[0].ihc, tmp_path)
+    inside.rename(tmp_path / "he.ome.tif")
+    (tmp_path / "overlay.png").write_text("mine")
+    with pytest.raises(RestainError, match="something else"):
+        register(tmp_path / "he.ome.tif", patients[0].ihc, tmp_path)
+    assert (tmp_path / "he.ome.tif").read_bytes() == before
+    assert (tmp_path / "overlay.png").read_text() == "mine"
+
+
+def test_a_lost_field_is_made_again(patients, registered, tmp_path):
+    shutil.copytree(registered.folder, tmp_path / "copy")
+    (tmp_path / "copy" / "field.npz").unlink()
+    again = register(patients[0].he, patients[0].ihc, tmp_path / "copy", options=OPTIONS)
+    assert patients[0].error_um(Transform.load(again.transform)) < 3
+
+
+def test_tiny_slides_and_absurd_um_per_px_are_refused(patients, tmp_path):
+    write_image(tmp_path / "one.png", np.full((1, 1, 3), 100, np.uint8))
+    with pytest.raises(ItemError, match="too few to align"):
+        register(tmp_path / "one.png", patients[0].ihc, tmp_path / "out", he_mpp=2.0)
+    with pytest.raises(RestainError, match="cannot be"):
+        register(patients[0].he, patients[0].ihc, tmp_path / "out", he_mpp=1e-300)

@@ -45,11 +45,11 @@ def command(
     if result.reasons:
         print_table("Dropped", ["reason", kind], [[reason, count] for reason, count in result.reasons.items()])
     if not kept:
-        console.print(
-            f"no {kind} were kept: look at the reasons in {out / 'pairs.csv'} and at the registrations' overlay.png.",
-            markup=False,
-            soft_wrap=True,
-        )
+        advice = "every row of the cohort failed, see above."
+        if result.dropped:
+            advice = f"look at the reasons in {out / 'pairs.csv'}"
+            advice += "." if config.aligned or config.unpaired else " and at the registrations' overlay.png."
+        console.print(f"no {kind} were kept: {advice}", markup=False, soft_wrap=True)
     return result.exit_code
 
 

@@ -51,7 +51,9 @@ def register(
     """
     if mpp is not None and (he_mpp is not None or ihc_mpp is not None):
         raise RestainError("give --mpp for both slides, or --he-mpp and --ihc-mpp, not both ways.")
-    found = register_pair(he, ihc, out, he_mpp or mpp, ihc_mpp or mpp, landmarks, options)
+    found = register_pair(
+        he, ihc, out, mpp if he_mpp is None else he_mpp, mpp if ihc_mpp is None else ihc_mpp, landmarks, options
+    )
     if json:
         print_json(found.quality)
     else:

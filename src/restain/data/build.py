@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from restain.core.errors import ItemError, RestainError
+from restain.core.errors import ItemError, MissingResolutionError, RestainError
 from restain.core.items import lock, process
 from restain.core.progress import console
 from restain.data.build_plan import Item, make_plan, recorded_files
@@ -18,7 +18,7 @@ from restain.data.layouts import SPLITS
 from restain.data.pairs_config import PairsConfig
 from restain.data.pairs_csv import write_pairs_csv
 from restain.data.registered import registered_row
-from restain.data.split import split_groups
+from restain.data.split import split_groups, warn_of_empty
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def build_pairs(
     Raises:
         RestainError: no row has an IHC slide, slides have different um/px and ``config`` names none, or ``out`` was
             built with other settings (the difference is shown).
-        MissingResolutionError: a slide has no um/px and the cohort gives none.
+        MissingResolutionError: no slide has an um/px and the cohort gives none.
     """
     out = Path(out)
     registrations = out / "registered" if registered is None else Path(registered)
@@ -81,7 +81,7 @@ def build_pairs(
     splits = split_groups(levels, config.fractions, config.seed)
     mpp = _patch_mpp(items, config)
     with lock(out / ".lock"):
-        plan, failures = make_plan(items, out, replace(config, mpp=mpp), mpp)
+        plan, failures = make_plan(items, out, replace(config, mpp=mpp), mpp, registrations)
         cuts = {
             item.name: Cut(item.row, item.stains, splits[item.row.patient], plan[item.name]["first"], mpp, config)
             for item in items
@@ -91,10 +91,16 @@ def build_pairs(
 
         def work(name: str) -> dict[str, Any]:
             cut = cuts[name]
-            if cut.stains == BOTH and not config.aligned:
-                row, filled = registered_row(cut.row, registrations / name, config.registration)
-                cut = replace(cut, row=row, filled=filled)
-            return {"rows": cut_patches(cut, out)}
+            try:
+                if cut.stains == BOTH and not config.aligned:
+                    row, filled = registered_row(cut.row, registrations / name, config.registration)
+                    cut = replace(cut, row=row, filled=filled)
+                return {"rows": cut_patches(cut, out)}
+            except (ValueError, ArithmeticError, RecursionError) as error:  # odd content of one file
+                raise ItemError(
+                    f"{cut.row.he}: the row of {cut.row.name} could not be registered or cut "
+                    f"({type(error).__name__}: {error}). Look at its slides, tumour and landmarks."
+                ) from error
 
         outcome = process(
             list(cuts),
@@ -110,6 +116,14 @@ def build_pairs(
     for name, reason in failures.items():
         console.print(f"failed: {name}: {reason}", markup=False, soft_wrap=True)
     kept = [row["split"] for row in table if row["kept"]]
+    warnings = warn_of_empty(splits, config.fractions, "patient")
+    lost = [split for split in SPLITS if kept and split in splits.values() and split not in kept]
+    if lost:
+        warnings.append(
+            f"nothing was kept for split {', '.join(lost)}: its slides failed or their patches were dropped."
+        )
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     reasons = Counter(row["reason"].partition(" (")[0] for row in table if not row["kept"])
     return BuildResult(
         str(out),
@@ -132,28 +146,38 @@ def _items(rows: Sequence[CohortRow], config: PairsConfig) -> list[Item]:
 
 
 def _patch_mpp(items: Sequence[Item], config: PairsConfig) -> float:
-    """um/px of the patches: as asked for, or that of the slides whose grid is cut, if it is the same for all.
+    """um/px of the patches: as asked for, or that of the coarser slide of each row, if it is the same for all rows.
+
+    Rows that cannot be read whole have no say where another can: they fail by name later.
 
     Raises:
         RestainError: it is not, or no slide can be read.
-        MissingResolutionError: a slide has none.
+        MissingResolutionError: no slide has one.
     """
     if config.mpp is not None:
         return config.mpp
-    found: dict[float, str] = {}
-    problem = "there are none"
+    found: dict[str, list[float]] = {}
+    problems: dict[str, Exception] = {}
     for item in items:
-        try:
-            with open_stain(item.row, item.stains[-1]) as slide:
-                found.setdefault(slide.require_mpp(), item.name)
-        except (ItemError, OSError) as error:
-            problem = str(error)
-    if not found:
-        raise RestainError(f"no slide of the cohort can be read: {problem}")
-    if max(found) / min(found) - 1 > SAME_MPP:
-        listed = ", ".join(f"{mpp:g} ({name})" for mpp, name in sorted(found.items()))
+        for stain in item.stains:
+            try:
+                with open_stain(item.row, stain) as slide:
+                    found.setdefault(item.row.name, []).append(slide.require_mpp())
+            except (RestainError, OSError) as error:
+                problems[item.row.name] = error
+    whole = {name: max(mpps) for name, mpps in found.items() if name not in problems}
+    coarser = whole or {name: max(mpps) for name, mpps in found.items()}
+    if not coarser:
+        for problem in problems.values():
+            if isinstance(problem, MissingResolutionError):
+                raise problem
+        raise RestainError(f"no slide of the cohort can be read: {next(iter(problems.values()))}")
+    low, high = min(coarser.values()), max(coarser.values())
+    if high / low - 1 > SAME_MPP:
+        by_mpp = {mpp: name for name, mpp in reversed(coarser.items())}  # the first row of each
+        listed = ", ".join(f"{mpp:g} ({name})" for mpp, name in sorted(by_mpp.items()))
         raise RestainError(f"the slides have different um/px: {listed}. Say which the patches shall have: --mpp.")
-    return min(found)
+    return low
 
 
 def _say_where_tumour_is_unknown(cuts: Sequence[Cut]) -> None:

@@ -50,8 +50,8 @@ def read_cohort(path: str | Path) -> list[CohortRow]:
     wrong use.
 
     Raises:
-        RestainError: not a readable CSV, no rows, an empty patient or H&E, an um/px that is none, or none of the slides
-            exists.
+        RestainError: not a readable CSV, no rows, an empty patient or H&E, an um/px that is none, a slide under two
+            patients (it could be both in training and in test), or none of the slides exists.
     """
     path = Path(path)
     rows = read_csv(path, required=["patient", "he"])
@@ -64,11 +64,25 @@ def read_cohort(path: str | Path) -> list[CohortRow]:
             raise RestainError(f"{path}: line {line} has no {' and no '.join(empty)}.")
     names = _names([row["patient"] for row in texts])
     cohort = [_row(path, line, name, row) for line, (name, row) in enumerate(zip(names, texts, strict=True), start=2)]
+    _require_own_slides(path, cohort)
     slides = [slide for row in cohort for slide in (row.he, row.ihc) if slide is not None]
     if not any(slide.exists() for slide in slides):
         listed = "\n  ".join(str(slide) for slide in slides[:10])
         raise RestainError(f"{path}: no slide exists; paths are relative to the CSV's folder:\n  {listed}")
     return cohort
+
+
+def _require_own_slides(path: Path, cohort: list[CohortRow]) -> None:
+    """Refuse a slide that belongs to two patients."""
+    owners: dict[Path, str] = {}
+    for row in cohort:
+        for slide in (row.he, row.ihc):
+            owner = row.patient if slide is None else owners.setdefault(slide.resolve(), row.patient)
+            if owner != row.patient:
+                raise RestainError(
+                    f"{path}: {slide} is given for patient {owner} and for patient {row.patient}. Name its own slides "
+                    "for each patient, or give rows of one patient the same name."
+                )
 
 
 def _row(path: Path, line: int, name: str, row: dict[str, str]) -> CohortRow:

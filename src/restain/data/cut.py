@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restain.core.errors import ItemError, NoTissueError
+from restain.core.errors import ItemError, MissingResolutionError, NoTissueError
 from restain.core.workers import cpu_threads
 from restain.data.cohort_table import CohortRow
 from restain.data.pairs_config import PairsConfig
@@ -85,15 +85,23 @@ def require_aligned(he: Slide, ihc: Slide) -> None:
 
 
 def open_stain(row: CohortRow, stain: Stain) -> Slide:
-    """One of the slides of a row, with the um/px that the cohort gives.
+    """One of the slides of a row, with an um/px: that which the cohort gives, or its own.
 
     Raises:
         ItemError: the row has none, or it cannot be read.
+        MissingResolutionError: it has no um/px and the cohort gives none.
     """
     path, mpp = (row.he, row.he_mpp) if stain == "he" else (row.ihc, row.ihc_mpp)
     if path is None:
         raise ItemError(f"{row.he}: the cohort gives no {NAMES[stain]} slide for {row.name}.")
-    return open_slide(path, mpp)
+    slide = open_slide(path, mpp)
+    if slide.mpp is None:
+        slide.close()
+        raise MissingResolutionError(
+            f"{path}: no um/px: the file does not say it, or its pixels are not square. Give it in the cohort's column "
+            f"mpp, or {stain}_mpp where the stains differ."
+        )
+    return slide
 
 
 def cut_patches(cut: Cut, out: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ class PairsConfig:
     Shares are 0 to 1. A ``min_`` of 0 or a ``max_`` of 1 turns that filter off.
 
     Attributes:
-        mpp: um/px of the patches; null: that of the IHC slides, if they all have the same.
+        mpp: um/px of the patches; null: that of the coarser slide of each row, if it is the same for all rows.
         size: side of a patch in px at ``mpp``.
         stride: px at ``mpp`` from one patch to the next; null: ``size``, so that they touch.
         aligned: the slides lie on each other pixel by pixel already: nothing is registered.
@@ -73,5 +73,7 @@ class PairsConfig:
         for name in ("min_tissue", "max_pen", "max_filled", "min_tumour", "min_focus", "min_alignment"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise RestainError(f"{name} is a share from 0 to 1, not {value}.")
+        if self.seed < 0:
+            raise RestainError(f"seed is a whole number from 0, not {self.seed}.")
         if self.aligned and self.unpaired:
             raise RestainError("aligned and unpaired: choose one. Unpaired patches need no alignment.")

@@ -60,9 +60,7 @@ def split_records(
             groups[key].append(record.level)
         levels = {key: Counter(map(str, found)).most_common(1)[0][0] for key, found in groups.items()}
         chosen = split_groups(levels, fractions, seed)
-        empty = [split for split, share in fractions.items() if share > 0 and split not in chosen.values()]
-        if empty:
-            warnings.append(f"{len(groups)} {used}s are too few for split {', '.join(empty)}, which is empty.")
+        warnings += warn_of_empty(chosen, fractions, used)
         moved = (replace(record, split=chosen[key]) for key, record in zip(keys, records, strict=True))
         result = SplitResult(tuple(moved), used, tuple(warnings))
     for warning in result.warnings:
@@ -74,7 +72,8 @@ def split_groups(levels: Mapping[str, str], fractions: Mapping[str, float], seed
     """Assign groups (patients, slides) to splits, each level in the same proportions as far as possible.
 
     Groups are taken level by level in random order; each goes to the split that lacks most, within its level and
-    over all. A split that would stay empty takes a group from the largest one, if that has several.
+    over all. A split that would stay empty takes a group from the largest one, if that has several: train first, then
+    those of larger share.
 
     Args:
         levels: level by group.
@@ -106,13 +105,29 @@ def split_groups(levels: Mapping[str, str], fractions: Mapping[str, float], seed
             chosen[strata[level][index]] = split
             within[split] += 1
             overall[split] += 1
-    for split in (name for name, share in shares.items() if share > 0 and not overall[name]):
+    empty = [name for name, share in shares.items() if share > 0 and not overall[name]]
+    for split in sorted(empty, key=lambda name: (name != "train", -shares[name])):
         largest, count = overall.most_common(1)[0]
         if count > 1:
             group = [name for name in chosen if chosen[name] == largest][-1]
             chosen[group] = split
             overall.update({split: 1, largest: -1})
     return chosen
+
+
+def warn_of_empty(chosen: Mapping[str, str], fractions: Mapping[str, float], kind: str) -> list[str]:
+    """A warning, in words, where a split that should have a share of the groups has none.
+
+    Args:
+        chosen: split by group.
+        fractions: share by split.
+        kind: what a group is, such as ``patient``.
+    """
+    empty = [split for split, share in fractions.items() if share > 0 and split not in chosen.values()]
+    if not empty:
+        return []
+    count = f"1 {kind} is" if len(chosen) == 1 else f"{len(chosen)} {kind}s are"
+    return [f"{count} too few for split {', '.join(empty)}, which {'is' if len(empty) == 1 else 'are'} empty."]
 
 
 def _what_is_known(

@@ -99,7 +99,7 @@ def _polygons(path: Path) -> list[list[Ring]]:
                 polygons += found
             elif found:
                 others.add(name)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ItemError(f"{path}: not GeoJSON with polygons as QuPath exports it ({error}).") from error
     if others and not polygons:
         raise ItemError(

@@ -17,8 +17,8 @@ from restain.registration.warp import WarpedSlide
 ASSESS_MPP = 1.5
 """um/px to look at: the coarsest at which nuclei can be told apart."""
 
-_LARGEST = 2048
-"""Longest side in px of a block's picture: bounds the memory; blocks of more than 3 mm show no nuclei."""
+_LARGEST = 4096
+"""Longest side in px of a block's picture: bounds the memory; blocks of more than 6 mm show no nuclei."""
 _LEAST_TISSUE = 0.02
 _FIGURES = ("mutual_information", "haematoxylin_ncc", "nuclei_density_ncc", "tissue_dice")
 

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
 from restain.registration.elastix import displacement
-from restain.registration.pictures import Plane, Side, amount, band, tissue_at
+from restain.registration.pictures import Plane, Side, amount, band, blurred, tissue_at
 from restain.registration.transform import Transform
 from restain.registration.warp import WarpedSlide
 
 NODE_UM = 25.0
-"""Distance of the nodes at which a displacement is kept: a ninth of the finest B-spline grid."""
+"""Distance of the nodes at which a displacement is kept: a ninth of the default B-spline grid, half of the finest."""
 
 STRETCH = (0.3, 3.0)
 """Bounds of the Jacobian's determinant: no place may shrink or grow more than this, let alone fold."""
 
 _OVERLAP = 0.15
 """How far a block reaches over its border, as a share of its side."""
-_LARGEST = 2048
+_LARGEST = 4096
 """Longest side in px of the picture of a block: bounds the memory, whatever the slide."""
 _FINE, _WIDE = 0.7, 100.0
 """Structure compared: from 0.7 px to 100 um, smaller than the shading and unequal thickness of sections."""
@@ -118,7 +118,7 @@ def register_block(
         ihc: the IHC.
         box: the block.
         lattice: of the whole slide.
-        mpp: um/px to work at; coarser where the block would have more than 2,048 px.
+        mpp: um/px to work at; coarser where the block would have more than 4,096 px.
         grid: spacing of the B-spline's control points, um.
         levels: resolutions of elastix.
         seed: of elastix' samples.
@@ -132,7 +132,7 @@ def register_block(
     moving_rgb, real = he.read(*place, *size, mpp)
     fixed = _structure(amount(ihc.slide.read(*place, *size, mpp), ihc.white), mpp)
     moving = _structure(amount(moving_rgb, he.white), mpp)
-    tissue = cv2.GaussianBlur(tissue_at(ihc, (box.left, box.top), size, mpp), (0, 0), _MARGIN / 2 / mpp)
+    tissue = blurred(tissue_at(ihc, (box.left, box.top), size, mpp), _MARGIN / 2 / mpp)
     compared = (tissue > 0.03) & real
     known = cv2.erode(real.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(np.bool_)
     if (compared & (tissue > 0.5)).mean() < _LEAST_TISSUE:
@@ -168,32 +168,39 @@ def blend(blocks: Sequence[tuple[Box, Field]], lattice: Lattice, extent: tuple[f
     return np.asarray(total / np.maximum(weights, 1e-9), np.float32)
 
 
-def compose(transform: Transform, field: Field) -> Transform | None:
+def compose(transform: Transform, field: Field) -> tuple[Transform | None, float]:
     """The transform after a further displacement of the fixed slide, kept from folding.
 
-    What stretches more than ``STRETCH`` allows is smoothed until it does not.
+    Where it stretches more than ``STRETCH`` allows, the displacement is smoothed until it does not, and only there.
 
     Args:
         transform: so far, T(p).
         field: v [rows, columns, 2] um at the nodes of the slide's lattice.
 
     Returns:
-        p to T(p + v(p)); None where no smoothing kept it within bounds.
+        p to T(p + v(p)), None where no smoothing kept it within bounds; and the share of nodes that were smoothed.
     """
     mpp = transform.ihc_mpp
     rows, columns = field.shape[:2]
     spacing = NODE_UM / mpp
     across, down = np.meshgrid(np.arange(columns) * spacing, np.arange(rows) * spacing)
     nodes = np.stack([across, down], axis=2)
+    touched = np.zeros((rows, columns), np.float32)
     for attempt in range(_ATTEMPTS):
-        smooth = field if attempt == 0 else cv2.GaussianBlur(field, (0, 0), 2.0 ** (attempt - 1))
-        moved = nodes + np.asarray(smooth, np.float64) / mpp
+        moved = nodes + np.asarray(field, np.float64) / mpp
         whole = transform.displaced(moved.reshape(-1, 2)).reshape(moved.shape) - nodes
         found = replace(transform, displacement=whole.astype(np.float32), origin=(0.0, 0.0), spacing=spacing)
         stretch = found.jacobian()
-        if stretch.min() > STRETCH[0] and stretch.max() < STRETCH[1]:
-            return found
-    return None
+        wrong = (stretch.min(axis=2) <= STRETCH[0]) | (stretch.max(axis=2) >= STRETCH[1])
+        if not wrong.any():
+            return found, float((touched > 0.01).mean())
+        sigma = 2.0**attempt
+        around = 2 * int(2 * sigma) + 3
+        near = cv2.dilate(np.pad(wrong.astype(np.float32), ((0, 1), (0, 1))), np.ones((around, around), np.uint8))
+        weight = cv2.GaussianBlur(near, (0, 0), sigma)
+        touched = np.maximum(touched, weight)
+        field = np.asarray(field + weight[..., None] * (cv2.GaussianBlur(field, (0, 0), sigma) - field), np.float32)
+    return None, float((touched > 0.01).mean())
 
 
 def step(
@@ -205,7 +212,7 @@ def step(
     grid: float,
     levels: int,
     each: Callable[[Box, Callable[[], BlockResult]], BlockResult],
-) -> tuple[Transform | None, list[dict[str, Any]]]:
+) -> tuple[Transform | None, list[dict[str, Any]], float]:
     """One elastic step.
 
     Args:
@@ -219,7 +226,7 @@ def step(
         each: gets a block and the work on it, and returns the block's result; from an earlier call, where it has one.
 
     Returns:
-        The transform after it (None where it would fold) and what each block found.
+        The transform after it (None where it would fold), what each block found, and the share of nodes smoothed.
     """
     warped = WarpedSlide(he.slide, transform)
     lattice = Lattice.over(ihc.extent)
@@ -231,8 +238,9 @@ def step(
         found.append((box, result.field))
         report.append({"name": box.name, "before": result.before, "after": result.after, "reason": result.reason})
     if all(entry["reason"] for entry in report):
-        return transform, report
-    return compose(transform, blend(found, lattice, ihc.extent)), report
+        return transform, report, 0.0
+    after, smoothed = compose(transform, blend(found, lattice, ihc.extent))
+    return after, report, smoothed
 
 
 @dataclass(frozen=True)

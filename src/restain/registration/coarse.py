@@ -108,19 +108,19 @@ def pixels_to_um(mpp: float) -> Matrix:
     return np.array([[mpp, 0, mpp / 2], [0, mpp, mpp / 2], [0, 0, 1.0]])
 
 
-def _structure(seen: Picture) -> list[Plane]:
-    """What is correlated: structure of tissue and of haematoxylin."""
-    scale = max(seen.shape) / _SIDES[0]
-    return [band(plane, _FINE, _WIDE * scale) for plane in (seen.tissue, seen.haematoxylin)]
+def _structure(*seen: Picture) -> list[list[Plane]]:
+    """What is correlated of each picture: structure of tissue and of haematoxylin, of the same sizes in all."""
+    wide = _WIDE * max(max(each.shape) for each in seen) / _SIDES[0]
+    return [[band(plane, _FINE, wide) for plane in (each.tissue, each.haematoxylin)] for each in seen]
 
 
 def _search(ihc: Picture, he: Picture) -> Iterator[_Turn]:
     """The best shift for every turn of the H&E."""
-    fixed, moving = _structure(ihc), _structure(he)
+    fixed, moving = _structure(ihc, he)
     height, width = he.shape
     side = int(np.ceil(np.hypot(height, width)))
     size = cv2.getOptimalDFTSize(side + max(ihc.shape))
-    correlate = _MaskedCorrelation(fixed, ihc.tissue.sum(), size)
+    correlate = _MaskedCorrelation(fixed, size)
     um = pixels_to_um(ihc.mpp)
     for mirrored in (False, True):
         for degrees in range(0, 360, _STEP):
@@ -136,12 +136,11 @@ def _search(ihc: Picture, he: Picture) -> Iterator[_Turn]:
 class _MaskedCorrelation:
     """Normalised cross-correlation at every shift, over the pixels that both pictures have (Padfield 2012)."""
 
-    def __init__(self, fixed: list[Plane], tissue: float, size: int) -> None:
+    def __init__(self, fixed: list[Plane], size: int) -> None:
         self._size = size
         self._mask = self._spectrum(np.ones_like(fixed[0]))
         self._fixed = [(self._spectrum(plane), self._spectrum(plane * plane)) for plane in fixed]
         self._energy = [float((plane * plane).sum()) for plane in fixed]
-        self._tissue = tissue
 
     def __call__(self, moving: list[Any], mask: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
         """The highest correlation, averaged over the planes, and the shift (right, down) of the moving picture."""
@@ -251,7 +250,7 @@ def _refined(ihc: Picture, he: Picture, matrix: Matrix) -> Matrix:
     """The affine map near ``matrix`` with the highest correlation of tissue; ``matrix`` where none is found."""
     um = pixels_to_um(ihc.mpp)
     start = (np.linalg.inv(um) @ matrix @ um)[:2].astype(np.float32)
-    fixed, moving = _structure(ihc)[0], _structure(he)[0]
+    (fixed, _), (moving, _) = _structure(ihc, he)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 200, 1e-6)
     try:
         _, found = cv2.findTransformECC(fixed, moving, start, cv2.MOTION_AFFINE, criteria)
@@ -270,7 +269,7 @@ def _correlation(ihc: Picture, he: Picture, matrix: Matrix) -> float:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     both = cv2.warpPerspective(np.ones(he.shape, np.float32), to_he, size, flags=flags) > 0.99
     values = []
-    for fixed, moving in zip(_structure(ihc), _structure(he), strict=True):
+    for fixed, moving in zip(*_structure(ihc, he), strict=True):
         warped = cv2.warpPerspective(moving, to_he, size, flags=flags)
         one, two = fixed[both], warped[both]
         least = min(float((fixed**2).sum()), float((moving**2).sum()))

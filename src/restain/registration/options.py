@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.core.files import read_json
 from restain.registration.projective import Limits
 
@@ -22,7 +22,8 @@ class RegisterOptions:
     Attributes:
         blocks: blocks along each side of the slide for elastix (4: 16 blocks, as in the BCI paper).
         grid: final spacing of the B-spline's control points, um.
-        working_mpp: um/px that blocks are registered at; never finer than the slides.
+        working_mpp: um/px that elastix works at (coarser on the whole slide); never finer than the slides;
+            coarser where a block would have more than 4,096 px.
         confidence: least confidence (0 to 1) of the automatic projective step.
         elastic: whether to do the elastic steps after the projective one.
         same_stain: register two slides of one stain too, which is otherwise taken for a mistake.
@@ -71,7 +72,11 @@ class Registration:
         Raises:
             ItemError: there is none.
         """
-        return Registration(folder, read_json(folder / "quality.json"))
+        path = folder / "quality.json"
+        quality = read_json(path)
+        if not isinstance(quality, dict) or not {"status", "reason", "stage"} <= quality.keys():
+            raise ItemError(f"{path}: not written by restain register. Choose another folder.")
+        return Registration(folder, quality)
 
     @property
     def status(self) -> str:

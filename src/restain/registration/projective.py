@@ -50,6 +50,19 @@ class Limits:
     area: tuple[float, float] = (0.65, 1.55)
     overlap: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Refuse bounds that nothing can keep.
+
+        Raises:
+            RestainError: which, and what is allowed.
+        """
+        for name in ("scale", "area"):
+            low, high = getattr(self, name)
+            if not 0 < low < 1 < high < float("inf"):
+                raise RestainError(f"limits.{name} must be two numbers around 1, the smaller first, not {low}, {high}.")
+        if not (self.anisotropy > 1 and self.perspective > 1 and 0 <= self.overlap <= 1):
+            raise RestainError("limits: anisotropy and perspective must be above 1 and overlap a share from 0 to 1.")
+
 
 def square_to_quadrilateral(corners: Points) -> Matrix:
     """The homography that maps (0, 0), (1, 0), (1, 1), (0, 1) to four points, in closed form.

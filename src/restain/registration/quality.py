@@ -57,7 +57,7 @@ class Folding:
     """How an elastic map stretches and folds: the determinant of its Jacobian, 1 where areas stay, negative in folds.
 
     Attributes:
-        share: of the grid's cells at or below 0, 0 to 1.
+        share: of the corners of the grid's cells at or below 0, 0 to 1.
         least: smallest determinant.
         most: largest determinant.
         p1: 1st percentile.
@@ -79,7 +79,6 @@ class Folding:
 class _Planes:
     """What is compared, at the working um/px: [H, W] each, ``both`` where both have tissue and real pixels."""
 
-    valid: NDArray[np.bool_]
     tissue: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     both: NDArray[np.bool_]
     darkness: tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -119,13 +118,13 @@ def measure(
         ValueError: the arrays differ in height or width, or ``mpp`` is not above 0.
     """
     planes = _planes(he_rgb, ihc_rgb, valid, mpp, he_white, ihc_white, he_tissue, ihc_tissue)
-    return _quality(planes, (slice(None), slice(None)))
+    return _quality(planes)
 
 
 def folding(determinants: NDArray[np.floating[Any]]) -> Folding:
-    """Sum up the determinants [rows, columns] that ``Transform.jacobian`` gives; an empty grid neither folds nor bends.
+    """Sum up the determinants (of any shape) that ``Transform.jacobian`` gives; an empty grid neither folds nor bends.
 
-    A cell that is not finite counts as folded, and the extremes are those of the others.
+    One that is not finite counts as folded, and the extremes are those of the others.
     """
     finite = determinants[np.isfinite(determinants)].astype(np.float64)
     if determinants.size == 0 or finite.size == 0:
@@ -156,19 +155,19 @@ def _planes(
     if mpp <= NUCLEI_MPP:
         nuclei = (nuclei_density(he_amount, both, mpp), nuclei_density(ihc_amount, both, mpp))
     amounts = (smooth(he_amount, _BLUR, mpp), smooth(ihc_amount, _BLUR, mpp))
-    return _Planes(valid, (he_tissue & valid, ihc_tissue & valid), both, (he_dark, ihc_dark), amounts, nuclei)
+    return _Planes((he_tissue & valid, ihc_tissue & valid), both, (he_dark, ihc_dark), amounts, nuclei)
 
 
-def _quality(planes: _Planes, place: tuple[slice, slice]) -> Quality:
-    he_tissue, ihc_tissue = (tissue[place] for tissue in planes.tissue)
-    both = planes.both[place]
+def _quality(planes: _Planes) -> Quality:
+    he_tissue, ihc_tissue = planes.tissue
+    both = planes.both
     together = int(he_tissue.sum()) + int(ihc_tissue.sum())
     dice = 2 * int(both.sum()) / together if together else None
     if both.sum() < _LEAST:
         return Quality(None, None, None, dice)
 
     def values(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        return [plane[place][both] for plane in pair]
+        return [plane[both] for plane in pair]
 
     return Quality(
         mutual_information=_mutual_information(*values(planes.darkness)),

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from restain import __version__
 from restain.core.errors import RestainError
-from restain.core.files import remove_stale, write_json
+from restain.core.files import write_json
 from restain.core.items import fingerprint, lock
+from restain.core.runs import flatten
 from restain.registration.options import RegisterOptions, Registration
 from restain.registration.pictures import look
 from restain.registration.stages import Job
 from restain.slides import open_slide
+
+OUTPUTS = (
+    "he_registered.ome.tif", "filled.ome.tif", "transform.json", "field.npz", "overlay.png", "quality.json",
+)  # fmt: skip
 
 
 def register(
@@ -61,43 +67,55 @@ def register(
         settings = {
             "he": _stamp(he),
             "ihc": _stamp(ihc),
-            "he_mpp": he_mpp,
-            "ihc_mpp": ihc_mpp,
+            "he_mpp": sides[0].mpp,
+            "ihc_mpp": sides[1].mpp,
             "landmarks": None if landmarks is None else hashlib.sha256(_read(Path(landmarks))).hexdigest()[:16],
             "options": asdict(options),
         }
+        settings = json.loads(json.dumps(settings))
         key = fingerprint({"settings": settings, "version": __version__})
+        inputs = [path.resolve() for path in (he, ihc, Path(landmarks) if landmarks else None) if path is not None]
+        ours = [name for name in OUTPUTS if (out / name).resolve() in inputs]
+        if ours:
+            raise RestainError(f"{out / ours[0]}: is read, and would be overwritten. Choose another --out.")
         with lock(out / ".lock"):
-            finished = _finished(out, key)
+            finished = _finished(out, settings)
             if finished is not None:
                 return finished
-            remove_stale(out)
+            for pattern in (*(f".tmp-*-{name}" for name in OUTPUTS), ".state/.tmp-*"):
+                for stale in out.glob(pattern):  # what a killed call left; nobody else's files
+                    stale.unlink()
             job = Job(out, key, *sides, options)
             quality = job.run(None if landmarks is None else Path(landmarks))
-            write_json(
-                out / "quality.json", {**quality, "settings": settings, "fingerprint": key, "restain": __version__}
-            )
+            write_json(out / "quality.json", {**quality, "settings": settings, "restain": __version__})
             return Registration.load(out)
 
 
-def _finished(out: Path, key: str) -> Registration | None:
-    """The registration in ``out`` if it was made with these settings."""
-    path = out / "quality.json"
-    if not path.exists():
-        foreign = [name for name in ("he_registered.ome.tif", "transform.json") if (out / name).exists()]
+def _finished(out: Path, settings: dict[str, Any]) -> Registration | None:
+    """The registration in ``out`` if it was made with these settings.
+
+    Raises:
+        RestainError: it was made with others (the difference is shown), or other things lie there.
+    """
+    if not (out / "quality.json").exists():
+        foreign = [name for name in OUTPUTS if (out / name).exists()]
         if foreign and not (out / ".state").exists():
             raise RestainError(f"{out}: holds {', '.join(foreign)} of something else. Choose another folder.")
         return None
     found = Registration.load(out)
-    if found.quality.get("fingerprint") != key:
-        if found.quality.get("status") == "ok":
-            raise RestainError(
-                f"{out}: holds a registration of other slides, of slides that have changed since, or with other "
-                "settings (see quality.json). Choose another folder, or delete it."
-            )
-        return None
-    files = [found.he_registered, found.filled, found.transform] if found.status == "ok" else []
-    return found if all(file.exists() for file in files) else None
+    before, now = flatten(found.quality.get("settings", {})), flatten(settings)
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed and found.status == "ok":
+        lines = "\n".join(f"  {key}: was {before.get(key)!r}, now {now[key]!r}" for key in changed)
+        raise RestainError(
+            f"{out}: holds a registration of other slides or with other settings; choose another folder, or delete "
+            f"it.\n{lines}"
+        )
+    files = ["overlay.png"]
+    if found.status == "ok":
+        files += ["he_registered.ome.tif", "filled.ome.tif", "transform.json"]
+        files += ["field.npz"] * (found.quality["stage"] != "projective")
+    return found if not changed and all((out / name).exists() for name in files) else None
 
 
 def _stamp(path: Path) -> list[Any]:

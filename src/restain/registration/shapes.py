@@ -175,7 +175,7 @@ class _Walk:
                 **_without_box(node),
                 "geometries": [self._geometry(item) for item in self._list(node, "geometries")],
             }
-        if kind not in _DEPTHS:
+        if not isinstance(kind, str) or kind not in _DEPTHS:
             raise RestainError(f"{self._source}: {self._name} is not GeoJSON (of type {kind!r}).")
         coordinates = self._coordinates(self._list(node, "coordinates"), _DEPTHS[kind], kind)
         return {**_without_box(node), "coordinates": coordinates}

@@ -29,7 +29,7 @@ from restain.registration.warp import WarpedSlide, warp_slide
 from restain.slides import write_image
 
 _SAME_STAIN = 3.5
-"""Degrees of ``stain_angle`` below which both slides have one stain."""
+"""Degrees of ``stain_angle`` below which both slides have one stain, from one laboratory."""
 _WHOLE_SIDE = 1400
 """Longer side in px of the picture of the first elastic step."""
 _WHOLE_GRID = 1 / 12
@@ -67,9 +67,10 @@ class Job:
                 "confidence": round(coarse.confidence, 4),
                 "projective": {"source": coarse.source, "ncc": round(coarse.ncc, 4), "rival": round(coarse.rival, 4)},
             }
+            self._check(coarse, landmarks is not None)
             transform = self._transform(coarse.matrix)
-            self._check(coarse, transform, landmarks is not None)
             self._measure("projective", transform)
+            self._check_gain()
             if self.options.elastic:
                 transform, document["stage"] = self._elastic(transform)
             with self._clock("warping"):
@@ -133,12 +134,25 @@ class Job:
         angle = round(stain_angle(self.he, self.ihc), 2)
         if angle < _SAME_STAIN and not self.options.same_stain:
             raise Rejected(
-                f"both slides seem to have the same stain (their mean colours differ by {angle:g} degrees; H&E and IHC "
-                "by 10 or more). Give the H&E and the IHC; --same-stain registers these all the same."
+                f"both slides seem to have the same stain (their mean colours differ by only {angle:g} degrees). "
+                "Give the H&E and the IHC; --same-stain registers these all the same."
             )
         return angle
 
-    def _check(self, coarse: Coarse, transform: Transform, by_hand: bool) -> None:
+    def _check_gain(self) -> None:
+        """Refuse a projective step after which the stains share less than before.
+
+        Raises:
+            Rejected: with the figures.
+        """
+        before, after = (self.stages[name]["mutual_information"] for name in ("unaligned", "projective"))
+        if before is not None and (after is None or after < before):
+            raise Rejected(
+                f"the projective step made it worse: the mutual information fell from {before:.4f} to "
+                + ("nothing." if after is None else f"{after:.4f}.")
+            )
+
+    def _check(self, coarse: Coarse, by_hand: bool) -> None:
         """Refuse what must not be passed on.
 
         Raises:
@@ -150,26 +164,31 @@ class Job:
                 f"no alignment stands out ({score}; {self.options.confidence:g} is needed). The slides may show "
                 "different tissue; if they do not, give at least four point pairs with --landmarks."
             )
-        if by_hand and coarse.confidence < self.options.confidence:
-            self.notes.append(f"The landmarks do not bring similar tissue together ({score}); look at overlay.png.")
         absurd = check_projective(
-            transform.matrix, self.ihc.slide.size, self.he.slide.size, self.ihc.mpp, self.he.mpp, self.options.limits
+            self._pixels(coarse.matrix),
+            self.ihc.slide.size,
+            self.he.slide.size,
+            self.ihc.mpp,
+            self.he.mpp,
+            self.options.limits,
         )
         if absurd:
             raise Rejected(f"the projective step is absurd: {absurd}.")
+        if by_hand and coarse.confidence < self.options.confidence:
+            self.notes.append(f"The landmarks do not bring similar tissue together ({score}); look at overlay.png.")
 
     def _elastic(self, transform: Transform) -> tuple[Transform, str]:
         """Both elastic steps, each kept only where it helps; the transform and the last stage kept."""
         options, kept = self.options, "projective"
         longest = max(self.ihc.extent)
-        finest = max(self.he.mpp, self.ihc.mpp)
+        finest = max(self.he.mpp, self.ihc.mpp, options.working_mpp)
         steps = {
             "elastic": (1, max(finest, longest / _WHOLE_SIDE), max(options.grid, longest * _WHOLE_GRID)),
-            "blocks": (options.blocks, max(finest, options.working_mpp), options.grid),
+            "blocks": (options.blocks, finest, options.grid),
         }
         for name, (count, mpp, grid) in steps.items():
             with self._clock(name), progress_bar(f"elastix, {count} x {count}", count**2) as bar:
-                found, report = step(
+                found, report, smoothed = step(
                     transform,
                     self.he,
                     self.ihc,
@@ -181,7 +200,7 @@ class Job:
                 )
             reason = self._why_not(name, kept, found, report)
             if found is not None:
-                self.stages.setdefault(name, {})["registration"] = report
+                self.stages.setdefault(name, {}).update(registration=report, smoothed=round(smoothed, 4))
             if reason:
                 self.notes.append(f"Stage {name} was not kept: {reason}.")
                 self.stages.setdefault(name, {"registration": report})["rejected"] = reason
@@ -240,12 +259,16 @@ class Job:
     def _transform(self, matrix: NDArray[np.float64]) -> Transform:
         """The transform of a homography from IHC um to H&E um."""
         he, ihc = self.he, self.ihc
-        pixels = np.diag([1 / he.mpp, 1 / he.mpp, 1]) @ matrix @ np.diag([ihc.mpp, ihc.mpp, 1])
         return Transform(
-            matrix=pixels / pixels[2, 2], displacement=None, origin=(0.0, 0.0), spacing=1.0,
+            matrix=self._pixels(matrix), displacement=None, origin=(0.0, 0.0), spacing=1.0,
             he_size=he.slide.size, ihc_size=ihc.slide.size, he_mpp=he.mpp, ihc_mpp=ihc.mpp,
             he_name=he.slide.path.name, ihc_name=ihc.slide.path.name,
         )  # fmt: skip
+
+    def _pixels(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A homography from IHC um to H&E um, for px."""
+        pixels = np.diag([1 / self.he.mpp, 1 / self.he.mpp, 1]) @ matrix @ np.diag([self.ihc.mpp, self.ihc.mpp, 1])
+        return np.asarray(pixels / np.linalg.norm(pixels), np.float64)
 
     def _overlay(self, before: Transform, after: Transform, title: str) -> None:
         mpp = max(self.ihc.mpp, max(self.ihc.extent) / _OVERLAY_SIDE)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ _CLOSE = 1e-3
 _PLAIN_STEPS, _DAMPED_STEPS = 60, 400
 _BAND = 64
 """Rows of a grid done at once, so that what lies between stays in the processor's cache."""
+_FARTHEST = 1e9
+"""px: no slide is as large."""
 _LARGEST_FIELD = 2**26
 """Nodes (512 MiB) that a field read from a file may have: 130,000 px at a spacing of 16 px."""
 
@@ -80,7 +83,11 @@ class Transform:
             field = np.ascontiguousarray(self.displacement, np.float32)
             if field.ndim != 3 or field.shape[2] != 2 or min(field.shape[:2]) < 2 or not np.isfinite(field).all():
                 raise ValueError(f"the displacement {field.shape} is not [rows, columns, 2] of finite numbers")
-            if not 0 < self.spacing < math.inf or not np.isfinite(self.origin).all():
+            if (
+                not 1e-3 < self.spacing < _FARTHEST
+                or np.abs(self.origin).max() > _FARTHEST
+                or np.isnan(self.origin).any()
+            ):
                 raise ValueError(f"the grid from {self.origin} on by {self.spacing} px is none")
             object.__setattr__(self, "displacement", field)
         width, height = self.ihc_size
@@ -155,14 +162,13 @@ class Transform:
     def jacobian(self) -> NDArray[np.float64]:
         """The determinant of p + u(p) over the cells of the grid: how much area grows; 0 or less where it folds.
 
-        In a bilinear cell the determinant is smallest at one of the four corners; that one is given, so that
-        a positive number means that the cell folds nowhere.
+        In a bilinear cell the determinant is smallest and largest at corners, so these are given.
 
         Returns:
-            float64 [rows - 1, columns - 1]; a single 1 where there is no elastic part.
+            float64 [rows - 1, columns - 1, 4]; ones [1, 1, 4] where there is no elastic part.
         """
         if self.displacement is None:
-            return np.ones((1, 1))
+            return np.ones((1, 1, 4))
         field = self.displacement.astype(np.float64) / self.spacing
         across = np.diff(field, axis=1) + np.array([1.0, 0.0])
         down = np.diff(field, axis=0) + np.array([0.0, 1.0])
@@ -171,7 +177,7 @@ class Transform:
             for h in (across[:-1], across[1:])
             for v in (down[:, :-1], down[:, 1:])
         ]
-        return np.asarray(np.min(corners, axis=0), np.float64)
+        return np.stack(corners, axis=2)
 
     def save(self, path: Path) -> None:
         """Write ``transform.json`` and, where there is an elastic part, ``field.npz`` beside it, atomically.
@@ -289,7 +295,16 @@ def _read_field(path: Path, field: Any) -> NDArray[np.float32]:
                 raise ItemError(f"{file}: does not hold the field of {shape} float32 that {path.name} names.")
             with archive.open("displacement.npy") as stream:
                 stored: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         raise ItemError(f"{file}: not a readable field of {path.name} ({error}). Register the slides again.") from error
     if stored.shape != shape or stored.dtype != np.float32:
         raise ItemError(f"{file}: holds {stored.dtype} {stored.shape} in place of the float32 {shape} of {path.name}.")
