@@ -276,10 +276,10 @@ def test_an_empty_split_is_warned_of(cohort, tmp_path, capsys):
     result = build_pairs(rows[:2], tmp_path / "two", config)
     assert (result.splits["val"], bool(result.splits["test"])) == (0, True)
     assert "warning: 2 patients are too few for split val, which is empty." in capsys.readouterr().err
-    (tmp_path / "slides/p0_he.png").unlink()
-    (tmp_path / "slides/p1_he.png").unlink()
-    split = "train" if build_pairs(rows[:3], tmp_path / "three", config).splits["train"] == 0 else "test"
-    assert f"{split}: its slides failed" in capsys.readouterr().err
+    test = next(row for row in table_of(tmp_path / "two") if row["split"] == "test")
+    (tmp_path / f"slides/{test['patient']}_he.png").unlink()
+    build_pairs(rows[:2], tmp_path / "one", config)
+    assert "warning: nothing was kept for split test: slides failed" in capsys.readouterr().err
 
 
 def test_odd_content_of_one_row_does_not_stop_the_others(cohort, tmp_path, monkeypatch):

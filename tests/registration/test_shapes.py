@@ -205,7 +205,7 @@ def test_files_that_are_no_json(tmp_path: Path) -> None:
         with pytest.raises(ItemError, match="not a readable JSON"):
             warp_geojson(TRANSFORM, tmp_path / "in.geojson", tmp_path / "out.geojson")
     (tmp_path / "in.geojson").write_text("[" * 100_000 + "]" * 100_000)
-    with pytest.raises(RestainError, match="nested|recursion"):
+    with pytest.raises(RestainError, match=r"nested|recursion"):
         warp_geojson(TRANSFORM, tmp_path / "in.geojson", tmp_path / "out.geojson")
 
 

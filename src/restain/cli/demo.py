@@ -38,7 +38,6 @@ PATIENTS, SIZE, MPP = 24, 1280, 0.5
 LEVELS = (0, 0, 0, 1)
 """3+ patients of one laboratory: to tell levels apart takes more patients and more minutes than a demo has."""
 PATCH = 256
-STRIDE = 192
 
 
 @dataclass
@@ -76,7 +75,7 @@ def demo(out: Path = Path("demo"), seed: int = 7, workers: int = 2, json: bool =
     require_all(made.failures)
     cohort = read_cohort(out / "cohort" / "cohort.csv")
     cutting = PairsConfig(
-        MPP, PATCH, STRIDE, fractions={"train": 20 / 24, "test": 4 / 24}, seed=seed,
+        MPP, PATCH, fractions={"train": 20 / 24, "test": 4 / 24}, seed=seed,
         registration=RegisterOptions(blocks=2),
     )  # fmt: skip
     built = watch("Registration and patch pairs", lambda: build_pairs(cohort, out / "pairs", cutting))

@@ -119,9 +119,7 @@ def build_pairs(
     warnings = warn_of_empty(splits, config.fractions, "patient")
     lost = [split for split in SPLITS if kept and split in splits.values() and split not in kept]
     if lost:
-        warnings.append(
-            f"nothing was kept for split {', '.join(lost)}: its slides failed or their patches were dropped."
-        )
+        warnings.append(f"nothing was kept for split {', '.join(lost)}: slides failed, or all patches were dropped.")
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     reasons = Counter(row["reason"].partition(" (")[0] for row in table if not row["kept"])
