@@ -36,7 +36,7 @@ _WHOLE_GRID = 1 / 12
 """Spacing of that step's B-spline grid as a share of the longer side, if that is more than ``grid``."""
 _LEVELS = {"elastic": 4, "blocks": 2}
 """Resolutions of elastix: blocks begin where the whole slide is aligned already, so two give what four do."""
-_OVERLAY_SIDE = 1100
+_OVERLAY_SIDE = 900
 
 
 class Rejected(Exception):  # noqa: N818 (not an error: an outcome)
