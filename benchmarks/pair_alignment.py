@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from restain.registration.quality import CONTEXT_UM, local_alignment
+from restain.registration.alignment import CONTEXT_UM, local_alignment
 from restain.slides import find_tissue, glass_colour, read_image
 from restain.synthetic import SlideRenderer, SynthOptions, World
 

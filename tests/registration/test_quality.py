@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
-from restain.registration.alignment import shifted_ncc
+from restain.registration.alignment import local_alignment, shifted_ncc
 from restain.registration.channels import darkness, haematoxylin, nuclei_density
-from restain.registration.quality import folding, local_alignment, measure
+from restain.registration.quality import folding, measure
 from restain.slides import find_tissue, glass_colour, read_image
 from restain.stains import RGB_FROM_HED
 from restain.synthetic import SlideRenderer, SynthOptions, World

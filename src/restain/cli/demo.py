@@ -58,7 +58,7 @@ class Stopwatch:
 def demo(out: Path = Path("demo"), seed: int = 7, workers: int = 2, json: bool = False) -> int:
     """Run the whole chain on a small synthetic cohort: patients, pairs, training, whole slides, judgement.
 
-    Takes about ten minutes on two cores; called again on the same folder it goes on where it stopped.
+    Takes about eleven minutes on two cores; called again on the same folder it goes on where it stopped.
 
     Args:
         out: folder of everything that is made.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restain.data.focus import COARSEST_MPP, focus_reference, sharpness
 from restain.data.pairs_config import PairsConfig
-from restain.registration.quality import CONTEXT_UM, local_alignment
+from restain.registration.alignment import CONTEXT_UM, local_alignment
 from restain.slides import CoarseMask, Slide, TissueMask, tissue_and_ink
 
 Stain = Literal["he", "ihc"]

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
+from restain.registration.channels import Plane
 from restain.registration.elastix import displacement
-from restain.registration.pictures import Plane, Side, amount, band, blurred, tissue_at
+from restain.registration.pictures import Side, amount, band, blurred, tissue_at
+from restain.registration.quality import correlation
 from restain.registration.transform import Transform
 from restain.registration.warp import WarpedSlide
 
@@ -137,14 +139,16 @@ def register_block(
     known = cv2.erode(real.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(np.bool_)
     if (compared & (tissue > 0.5)).mean() < _LEAST_TISSUE:
         return BlockResult(nothing, None, None, "too little tissue")
-    before = _correlation(fixed, moving, compared & known)
+    both = compared & known
+    before = correlation(fixed[both], moving[both])
     x = np.arange(columns.start, columns.stop) * NODE_UM - box.left
     y = np.arange(rows.start, rows.stop) * NODE_UM - box.top
     try:
         field = displacement(fixed, moving, compared, known, mpp, grid, levels, (x, y), seed)
     except ItemError as error:
         return BlockResult(nothing, before, None, str(error))
-    after = _correlation(fixed, *_moved(moving, known, compared, field, (x, y), mpp))
+    moved, both = _moved(moving, known, compared, field, (x, y), mpp)
+    after = correlation(fixed[both], moved[both])
     if after is None or before is None or after < before:
         return BlockResult(nothing, before, after, "the correlation fell")
     return BlockResult(field, before, after)
@@ -262,14 +266,6 @@ class _Work:
 
 def _structure(plane: Plane, mpp: float) -> Plane:
     return band(plane, _FINE, _WIDE / mpp)
-
-
-def _correlation(one: Plane, two: Plane, mask: NDArray[np.bool_]) -> float | None:
-    """Pearson's correlation inside a mask; None where nothing varies."""
-    first, second = one[mask], two[mask]
-    if first.size < 2 or first.std() == 0 or second.std() == 0:
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _moved(

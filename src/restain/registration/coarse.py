@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from restain.registration.pictures import Picture, Plane, Side, band, picture
+from restain.registration.channels import Plane
+from restain.registration.pictures import Picture, Side, band, picture
 
 Matrix = NDArray[np.float64]
 

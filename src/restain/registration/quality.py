@@ -1,4 +1,4 @@
-"""How well an H&E lies on its IHC: figures of whole pictures and blocks; ``local_alignment`` judges single patches."""
+"""How well an H&E lies on its IHC: figures of pictures of any size; ``alignment`` judges single patches."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from restain.registration.alignment import CONTEXT_UM, AlignmentScore, local_alignment
 from restain.registration.channels import NUCLEI_MPP, darkness, haematoxylin, nuclei_density, smooth
-
-__all__ = [
-    "CONTEXT_UM",
-    "AlignmentScore",
-    "Folding",
-    "Quality",
-    "folding",
-    "local_alignment",
-    "measure",
-]
 
 _LEVELS = 16
 """Classes of equal frequency that darkness is sorted into for the mutual information; at most ln(16) = 2.77 nats."""
@@ -171,14 +160,16 @@ def _quality(planes: _Planes) -> Quality:
 
     return Quality(
         mutual_information=_mutual_information(*values(planes.darkness)),
-        haematoxylin_ncc=_correlation(*values(planes.haematoxylin)),
-        nuclei_density_ncc=None if planes.nuclei is None else _correlation(*values(planes.nuclei)),
+        haematoxylin_ncc=correlation(*values(planes.haematoxylin)),
+        nuclei_density_ncc=None if planes.nuclei is None else correlation(*values(planes.nuclei)),
         tissue_dice=dice,
     )
 
 
-def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:
+def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:
     """Pearson's correlation of two [n]; None where one does not vary."""
+    if len(first) < 2:
+        return None
     a, b = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (first, second))
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(np.clip(a @ b / norm, -1, 1)) if norm > 1e-9 * len(a) else None

@@ -145,12 +145,16 @@ class Job:
         Raises:
             Rejected: with the figures.
         """
-        before, after = (self.stages[name]["mutual_information"] for name in ("unaligned", "projective"))
-        if before is not None and (after is None or after < before):
-            raise Rejected(
-                f"the projective step made it worse: the mutual information fell from {before:.4f} to "
-                + ("nothing." if after is None else f"{after:.4f}.")
-            )
+        worse = self._worse("unaligned", "projective")
+        if worse:
+            raise Rejected(f"the projective step made it worse: {worse}.")
+
+    def _worse(self, before: str, after: str) -> str:
+        """In which way a stage made it worse than an earlier one; empty where it did not."""
+        was, now = (self.stages[name]["mutual_information"] for name in (before, after))
+        if was is None or (now is not None and now >= was):
+            return ""
+        return f"the mutual information fell from {was:.4f} to " + ("nothing" if now is None else f"{now:.4f}")
 
     def _check(self, coarse: Coarse, by_hand: bool) -> None:
         """Refuse what must not be passed on.
@@ -216,12 +220,7 @@ class Job:
         if all(block["reason"] for block in report):
             return "no block could be registered (" + "; ".join(sorted({block["reason"] for block in report})) + ")"
         self._measure(name, found)
-        before, after = (self.stages[stage]["mutual_information"] for stage in (kept, name))
-        if before is not None and (after is None or after < before):
-            return f"the mutual information fell from {before:.4f} to " + (
-                "nothing" if after is None else f"{after:.4f}"
-            )
-        return ""
+        return self._worse(kept, name)
 
     def _resuming(
         self, name: str, advance: Callable[[], None]

@@ -301,7 +301,6 @@ def _read_field(path: Path, field: Any) -> NDArray[np.float32]:
         zlib.error,
         KeyError,
         ValueError,
-        NotImplementedError,
         RuntimeError,
         EOFError,
     ) as error:
