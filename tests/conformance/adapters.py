@@ -1,26 +1,16 @@
-"""Numeric cases recorded from the authors' code, answered by ours: one function a kind, nothing else."""
+"""Numeric cases recorded from the authors' code, answered by ours: one function a kind, a file a family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from restain.losses.gan import GANLoss
-from restain.losses.pyramid import octave, pyramid_l1
-from restain.metrics import ImagePair
-from restain.metrics.psnr import psnr
-from restain.metrics.ssim import ssim
-from restain.nn.discriminators import PatchDiscriminator, PixelDiscriminator
-from restain.nn.generators import ResnetGenerator, UnetGenerator
-from restain.nn.norms import Norm
-from restain.training.schedules import LinearSchedule
+from .families import asp, cut, cyclegan, lifangda, pix2pix, pix2pixhd, tdkstain
+from .reading import Answers, Arrays, Options
 
-Options = Mapping[str, Any]
-Arrays = Mapping[str, np.ndarray]
+KINDS: Answers = {}
+for family in (asp, cut, cyclegan, lifangda, pix2pix, pix2pixhd, tdkstain):
+    KINDS |= family.KINDS
 
 
 def run(kind: str, options: Options, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -30,96 +20,3 @@ def run(kind: str, options: Options, inputs: Arrays) -> dict[str, np.ndarray]:
         name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
         for name, value in answer.items()
     }
-
-
-def tensor(inputs: Arrays, name: str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(inputs[name]))
-
-
-def load(network: nn.Module, inputs: Arrays, name: str, options: Options) -> nn.Module:
-    """``network`` with the case's weights and mode."""
-    prefix = f"weights.{name}."
-    network.load_state_dict(
-        {
-            key.removeprefix(prefix): torch.from_numpy(np.array(value))
-            for key, value in inputs.items()
-            if key.startswith(prefix)
-        }
-    )
-    return network.train(options["mode"] == "train")
-
-
-def resnet_generator(o: Options, x: Arrays) -> dict[str, Any]:
-    network = ResnetGenerator(
-        o["input_nc"], o["output_nc"], o["ngf"], o["n_blocks"], o["n_downsampling"], Norm(o["norm"]), o["use_dropout"]
-    )
-    return {"output": load(network, x, "G", o)(tensor(x, "input"))}
-
-
-def unet_generator(o: Options, x: Arrays) -> dict[str, Any]:
-    network = UnetGenerator(o["input_nc"], o["output_nc"], o["ngf"], o["num_downs"], Norm(o["norm"]), o["use_dropout"])
-    return {"output": load(network, x, "G", o)(tensor(x, "input"))}
-
-
-def patch_discriminator(o: Options, x: Arrays) -> dict[str, Any]:
-    network = PatchDiscriminator(o["input_nc"], o["ndf"], o["n_layers"], Norm(o["norm"]))
-    return {"logits": load(network, x, "D", o)(tensor(x, "input"))}
-
-
-def pixel_discriminator(o: Options, x: Arrays) -> dict[str, Any]:
-    network = PixelDiscriminator(o["input_nc"], o["ndf"], Norm(o["norm"]))
-    return {"logits": load(network, x, "D", o)(tensor(x, "input"))}
-
-
-def gan_loss(o: Options, x: Arrays) -> dict[str, Any]:
-    loss, fake, real = GANLoss(o["gan_mode"]), tensor(x, "pred_fake"), tensor(x, "pred_real")
-    return {
-        "g_gan": loss(fake, real=True),
-        "d_fake": loss(fake, real=False),
-        "d_real": loss(real, real=True),
-        "d": loss.discriminator(fake, real),
-    }
-
-
-def pyramid_loss(o: Options, x: Arrays) -> dict[str, Any]:
-    weights = [o["lambda_L1"]]
-    for scale in ("L2", "L3", "L4"):  # the released code nests its scales: one that is missing ends the list
-        if scale not in o["pattern"]:
-            break
-        weights.append(o[f"weight_{scale}"])
-    terms = pyramid_l1(tensor(x, "fake"), tensor(x, "real"), weights) if "L1" in o["pattern"] else []
-    return {f"L{i}": term for i, term in enumerate(terms, 1)} | {"total": sum(terms, torch.zeros(()))}
-
-
-def gaussian_octaves(o: Options, x: Arrays) -> dict[str, Any]:
-    second = octave(tensor(x, "image"))
-    third = octave(second)
-    return {"octave2": second, "octave3": third, "octave4": octave(third)}
-
-
-def linear_schedule(o: Options, x: Arrays) -> dict[str, Any]:
-    schedule = LinearSchedule(o["n_epochs"], o["n_epochs_decay"])
-    epochs = range(o["epoch_count"], schedule.epochs + 1)
-    return {
-        "epoch_multiplier": [schedule.multiplier(epoch) for epoch in epochs],
-        "initial": schedule.multiplier(o["epoch_count"] - 1),
-    }
-
-
-def evaluate(o: Options, x: Arrays) -> dict[str, Any]:
-    pairs = [ImagePair(real, fake) for fake, real in zip(x["fake"], x["real"], strict=True)]
-    psnrs, ssims = [psnr(pair) for pair in pairs], [ssim(pair) for pair in pairs]
-    return {"psnr": psnrs, "ssim": ssims, "mean_psnr": np.mean(psnrs), "mean_ssim": np.mean(ssims)}
-
-
-KINDS: dict[str, Callable[[Options, Arrays], dict[str, Any]]] = {
-    "pix2pix/resnet_generator": resnet_generator,
-    "pix2pix/unet_generator": unet_generator,
-    "pix2pix/patch_discriminator": patch_discriminator,
-    "pix2pix/pixel_discriminator": pixel_discriminator,
-    "pix2pix/gan_loss": gan_loss,
-    "pix2pix/pyramid_loss": pyramid_loss,
-    "pix2pix/gaussian_octaves": gaussian_octaves,
-    "pix2pix/linear_schedule": linear_schedule,
-    "pix2pix/evaluate": evaluate,
-}

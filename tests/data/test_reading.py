@@ -5,11 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from restain.core.errors import ItemError, RestainError, UnreadableImageError
-from restain.data import dataset_fingerprint, levels_from_names, read_dataset, sorted_levels
+from restain.data import (
+    Augmentation,
+    EpochBatchSampler,
+    PairDataset,
+    check_dataset,
+    dataset_fingerprint,
+    levels_from_names,
+    make_dataloader,
+    read_dataset,
+    sorted_levels,
+)
 
 LAYOUTS = [
     ("HE/{s}/{n}.png", "IHC/{s}/{n}.png", ("train", "val", "test")),
@@ -63,6 +75,27 @@ def test_tdkstain_extras_are_recorded(tmp_path, picture, save):
         "dab": tmp_path / "train_IHC_dab" / "a.png",
         "nuclei_map": tmp_path / "train_IHC_nuclei_map" / "a.png",
     }
+
+
+def test_llvip_grey_jpegs_are_read_checked_and_batched(tmp_path, picture, save):
+    """LLVIP: visible light in colour, infrared as JPEG with one channel, many images to a split."""
+    grey = cv2.GaussianBlur(picture(0, 80, 64)[..., 0], (0, 0), 4)
+    for split, count in (("train", 3), ("test", 1)):
+        for index in range(count):
+            save(tmp_path / f"visible/{split}/{index:06d}.jpg", picture(index + len(split), 80, 64))
+            save(tmp_path / f"infrared/{split}/{index:06d}.jpg", grey + index)
+    report = check_dataset(tmp_path)
+    assert report.errors == []
+    assert report.splits == {"train": 3, "test": 1}
+    folder = read_dataset(tmp_path)
+    _, infrared = folder.records[0].read()
+    assert infrared.shape == (64, 80, 3)
+    assert (infrared == infrared[..., :1]).all()
+    assert np.abs(infrared[..., 0].astype(int) - grey).mean() < 2
+    dataset = PairDataset(folder, "train", Augmentation(crop=48, horizontal_flip=True), cache_bytes=1 << 20)
+    (batch,) = make_dataloader(dataset, EpochBatchSampler(3, 3))
+    assert batch.ihc.shape == (3, 3, 48, 48)
+    assert torch.equal(batch.ihc[:, 0], batch.ihc[:, 2])
 
 
 def test_folder_inside_is_suggested(tmp_path, picture, save):

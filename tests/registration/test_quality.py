@@ -8,10 +8,10 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
 from restain.registration.alignment import local_alignment, shifted_ncc
-from restain.registration.channels import darkness, haematoxylin, nuclei_density
+from restain.registration.channels import darkness, nuclei_density
 from restain.registration.quality import folding, measure
 from restain.slides import find_tissue, glass_colour, read_image
-from restain.stains import RGB_FROM_HED
+from restain.stains import RGB_FROM_HED, haematoxylin
 from restain.synthetic import SlideRenderer, SynthOptions, World
 
 MPP = 1.0

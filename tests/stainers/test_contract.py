@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from restain.cli.dataset import run as dataset_command
 from restain.cli.parsing import CONFIGS
 from restain.cli.train import run as train_command
 from restain.core.runs import RunFolder
@@ -33,17 +35,32 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs"))
+    """Pairs with levels and knowledge maps: whatever a method needs."""
+    root = write_pairs(tmp_path_factory.mktemp("pairs"), side=SIDE)
+    assert dataset_command(["knowledge", str(root), "--mpp", "0.5"]) == 0
+    return root
+
+
+SIDE = 128
+"""Pixels of a side: what the deepest discriminator needs."""
 
 
 def words(method: str, data: Path, out: Path) -> list[str]:
-    """The method's small recipe, cut down to three steps an epoch and two epochs."""
-    recipe = f"{method}_small" if (CONFIGS / f"{method}_small.yaml").exists() else method
-    small = ["--stainer.generator_width", "4", "--stainer.discriminator_width", "4"]
+    """The method's recipe, cut down to thin and shallow networks, three steps an epoch and two epochs."""
+    config = STAINERS[method].info.config
+    small = {"_width": "4", "_blocks": "2"}
+    settings = [
+        word
+        for field in fields(config)
+        for suffix, value in small.items()
+        if field.name.endswith(suffix)
+        for word in (f"--stainer.{field.name}", value)
+    ]
     return [
-        method, "--config", recipe, "--data", str(data), "--out", str(out), *small, "--batches.batch_size", "2",
-        "--batches.augmentation.crop", "64", "--training.epochs", "1", "--training.epochs_decay", "1",
-        "--training.convention", "end", "--training.checkpoint_every", "2", "--training.log_every", "1", "--mpp", "0.5",
+        method, "--config", method, "--data", str(data), "--out", str(out), *settings, "--batches.batch_size", "2",
+        "--batches.augmentation.crop", str(SIDE), "--batches.workers", "0", "--training.epochs", "1",
+        "--training.epochs_decay", "1", "--training.convention", "end", "--training.checkpoint_every", "2",
+        "--training.log_every", "1", "--mpp", "0.5",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``restain dataset check|stats``: validate a patch-pair dataset, or print its figures."""
+"""``restain dataset check|stats|knowledge``: validate a patch-pair dataset, print its figures, make its maps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from restain.cli.output import print_json, print_table, report_failures
 from restain.cli.parsing import call
 from restain.core.errors import RestainError
 from restain.core.progress import console
-from restain.data import check_dataset, dataset_stats
+from restain.data import check_dataset, dataset_stats, make_knowledge
 from restain.report import draw_levels
+from restain.stains import KnowledgeOptions
 
 
 def check(folder: Path, json: bool = False) -> int:
@@ -63,21 +64,57 @@ def stats(folder: Path, out: Path | None = None, json: bool = False) -> int:
     return report_failures({row["file"]: row["reason"] for row in figures["unreadable"]})
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def knowledge(
+    folder: Path,
+    options: KnowledgeOptions = KnowledgeOptions(),  # noqa: B008 (frozen)
+    mpp: float | None = None,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Make the maps that tdkstain learns from: each IHC's DAB, its membranes, the density of its nuclei.
+
+    Writes FOLDER/knowledge/{dab,dab_mask,nuclei_map}/{split}/NAME.png, knowledge.json and overview.png, a picture of
+    what was found in a few pairs: look at it. Pairs that have maps of these options are skipped, those whose IHC has
+    changed are done again; other options begin anew. A pair whose IHC cannot be read is named at the end (exit code 1).
+
+    Args:
+        folder: the dataset, in any of the layouts that restain reads.
+        options: what to extract.
+        mpp: um/px of the images, for datasets that do not say it.
+        workers: processes; 0 works in this one; default: one a processor, at most 8. Cellpose always works in this one.
+        json: print one JSON document.
+    """
+    result = make_knowledge(folder, options, mpp, workers)
+    if json:
+        print_json(result.to_json())
+    else:
+        kept = result.pairs - result.made
+        print(f"{result.folder}: maps of {result.pairs} pairs ({result.made} made now, {kept} before)")
+        print(f"nuclei in a pair, by level: {_counts(result.nuclei)}")
+        print(f"overview: {result.overview or 'none'}")
+    return report_failures(result.failures)
+
+
+def _counts(counts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-VERBS: dict[str, Callable[..., int]] = {"check": check, "stats": stats}
+VERBS: dict[str, Callable[..., int]] = {"check": check, "stats": stats, "knowledge": knowledge}
+FLAT = {"knowledge": "options"}
+"""By verb, the dataclass whose fields are its options."""
 
 
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if not argv or argv[0] in ("-h", "--help"):
         print(
-            "usage: restain dataset check|stats FOLDER [--json] [--out CHART]\n\n"
-            "  check  look into every image\n  stats  print figures; with --out, draw slides and patches by level"
+            "usage: restain dataset check|stats|knowledge FOLDER [--json] ...\n\n"
+            "  check      look into every image\n"
+            "  stats      print figures; with --out, draw slides and patches by level\n"
+            "  knowledge  make the DAB, membrane and nuclei maps that tdkstain learns from"
         )
         return 0 if argv else 2
     if argv[0] not in VERBS:
         raise RestainError(f"restain dataset has no verb {argv[0]!r}; there are {', '.join(VERBS)}.")
-    return call(VERBS[argv[0]], f"restain dataset {argv[0]}", argv[1:], positional=("folder",))
+    verb = argv[0]
+    return call(VERBS[verb], f"restain dataset {verb}", argv[1:], positional=("folder",), flat=FLAT.get(verb))

@@ -21,7 +21,7 @@ COMMANDS = {
     "register": "align an H&E slide to its IHC",
     "warp": "carry points and shapes from IHC to H&E, or back",
     "pairs": "a cohort's slides to a dataset of patch pairs",
-    "dataset": "check a patch-pair dataset, or print its figures",
+    "dataset": "check a patch-pair dataset, print its figures, make its knowledge maps",
     "models": "every method: paper, licence, needs",
     "train": "train a stainer, or resume",
     "stain": "stain images, slides or a cohort with a trained run",

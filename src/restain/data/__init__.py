@@ -6,6 +6,9 @@ from restain.data.build import BuildResult, build_pairs
 from restain.data.check import DatasetReport, check_dataset, without_bad_images
 from restain.data.cohort_table import CohortRow, read_cohort
 from restain.data.dataset import NEEDS, PairDataset, require
+from restain.data.knowledge import KnowledgeResult, make_knowledge
+from restain.data.knowledge_index import knowledge_command, knowledge_fingerprint
+from restain.data.layouts import MAPS
 from restain.data.levels import levels_from_names, sorted_levels
 from restain.data.loader import PairLoader, make_dataloader
 from restain.data.pairs_config import PairsConfig
@@ -21,7 +24,9 @@ __all__ = [
     "CohortRow",
     "DatasetReport",
     "EpochBatchSampler",
+    "KnowledgeResult",
     "LoneImage",
+    "MAPS",
     "NEEDS",
     "PairBatch",
     "PairDataset",
@@ -38,8 +43,11 @@ __all__ = [
     "dataset_fingerprint",
     "dataset_stats",
     "from_network",
+    "knowledge_command",
+    "knowledge_fingerprint",
     "levels_from_names",
     "make_dataloader",
+    "make_knowledge",
     "read_cohort",
     "read_dataset",
     "require",

@@ -1,4 +1,4 @@
-"""Geometric augmentation of a pair: the same for both images, drawn from a generator that the caller seeds."""
+"""Geometric augmentation of a pair and its maps: the same for all, drawn from a generator that the caller seeds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Augmentation:
         return mpp * min(size) / self.resize
 
     def __call__(self, images: Sequence[Image], rng: np.random.Generator) -> list[Image]:
-        """Images uint8 [H, W, 3] of one size, all treated alike; the result is contiguous.
+        """Images uint8 [H, W, C] of one size, all treated alike; the result is contiguous.
 
         The same numbers are drawn whatever the images' size, so that switching one step off changes no other.
 
@@ -83,7 +83,8 @@ def _resize(image: Image, short: int) -> Image:
         return image
     size = (round(width * scale), round(height * scale))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+    resized = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+    return resized.reshape(*resized.shape[:2], image.shape[2])  # OpenCV drops a single channel
 
 
 def _crop(image: Image, side: int, place: NDArray[np.float64]) -> Image:

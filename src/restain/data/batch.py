@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,12 +22,15 @@ class PairSample:
         he: uint8 RGB [H, W, 3].
         ihc: uint8 RGB [H, W, 3].
         level: class number, -1 where unknown.
+        extras: the knowledge maps that the method needs, by kind, of the pair's size: ``dab`` uint8 RGB [H, W, 3],
+            ``dab_mask`` and ``nuclei_map`` uint8 [H, W, 1].
     """
 
     name: str
     he: NDArray[np.uint8]
     ihc: NDArray[np.uint8]
     level: int
+    extras: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,31 @@ class PairBatch:
         ihc: float32 [N, 3, H, W] in [-1, 1].
         level: int64 [N], -1 where unknown.
         names: the pairs' names.
+        extras: the knowledge maps that the method needs, by kind: ``dab`` float32 [N, 3, H, W] in [-1, 1],
+            ``dab_mask`` and ``nuclei_map`` float32 [N, 1, H, W] in [0, 1]. Empty where it needs none.
     """
 
     he: Tensor
     ihc: Tensor
     level: Tensor
     names: tuple[str, ...]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """The batch on ``device``; ``non_blocking`` copies from pinned memory without waiting."""
-        he, ihc, level = (part.to(device, non_blocking=non_blocking) for part in (self.he, self.ihc, self.level))
-        return PairBatch(he, ihc, level, self.names)
+        return self._each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PairBatch:
         """The batch in page-locked memory, from which a GPU copies faster (called by the data loader)."""
-        return PairBatch(self.he.pin_memory(), self.ihc.pin_memory(), self.level.pin_memory(), self.names)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
+        """The batch with each of its tensors changed."""
+        extras = {kind: change(maps) for kind, maps in self.extras.items()}
+        return PairBatch(change(self.he), change(self.ihc), change(self.level), self.names, extras)
 
 
 def collate(samples: Sequence[PairSample]) -> PairBatch:
@@ -67,8 +77,8 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
     """
     first = samples[0]
     for sample in samples:
-        for image in (sample.he, sample.ihc):
-            if image.shape != first.he.shape:
+        for image in (sample.he, sample.ihc, *sample.extras.values()):
+            if image.shape[:2] != first.he.shape[:2]:
                 raise ItemError(
                     f"{sample.name}: {image.shape[1]}x{image.shape[0]} px in one batch with {first.name} of "
                     f"{first.he.shape[1]}x{first.he.shape[0]} px. Set the augmentation's crop, or batches of 1."
@@ -78,7 +88,15 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
         ihc=to_network([sample.ihc for sample in samples]),
         level=torch.tensor([sample.level for sample in samples], dtype=torch.int64),
         names=tuple(sample.name for sample in samples),
+        extras={kind: _maps([sample.extras[kind] for sample in samples]) for kind in first.extras},
     )
+
+
+def _maps(maps: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Knowledge maps of one kind as a network sees them: pictures in [-1, 1], grey maps [N, 1, H, W] in [0, 1]."""
+    if maps[0].shape[2] == 3:
+        return to_network(maps)
+    return torch.from_numpy(np.stack([each.transpose(2, 0, 1) for each in maps])).float().div_(255)
 
 
 def to_network(images: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from restain.core.errors import ItemError
+from restain.data.knowledge_index import index_file, knowledge_command, read_index, why_unusable
+from restain.data.layouts import MAPS
 from restain.data.reading import read_dataset
 from restain.data.records import LoneImage, PairFolder, PairRecord, Problem, dataset_fingerprint
 from restain.data.scan import ScannedPair, scan
@@ -55,7 +58,7 @@ def check_dataset(root: str | Path) -> DatasetReport:
 
     Errors concern single items: a missing partner, an unreadable image, different sizes in a pair, two files of one
     name. Warnings concern the whole: mixed sizes or um/px, missing levels, empty splits, the same picture twice, a
-    patient or slide in two splits, or slides that cannot be told apart.
+    patient or slide in two splits, slides that cannot be told apart, or knowledge maps that are missing or out of date.
 
     Raises:
         RestainError: the folder is no dataset.
@@ -63,7 +66,7 @@ def check_dataset(root: str | Path) -> DatasetReport:
     folder = read_dataset(root)
     scanned = scan(folder, "checking pairs")
     problems = [*folder.problems, *_bad_images(scanned), *_mixed_sizes(scanned), *_repeated(scanned)]
-    problems += [*_levels(folder), *_splits(folder), *_origin(folder), *_extras(folder)]
+    problems += [*_levels(folder), *_splits(folder), *_origin(folder), *_maps(folder)]
     problems.sort(key=lambda problem: problem.severity)
     bad = {problem.file for problem in problems if problem.severity == "error"}
     good = [record for record in folder.records if not {str(record.he), str(record.ihc)} & bad]
@@ -199,13 +202,22 @@ def _origin(folder: PairFolder) -> Iterator[Problem]:
         yield Problem("warning", "mixed-resolution", str(folder.root), message)
 
 
-def _extras(folder: PairFolder) -> Iterator[Problem]:
-    kinds = sorted({kind for record in folder.records for kind in record.extras})
-    for kind in kinds:
-        without = [record for record in folder.records if kind not in record.extras]
-        if without:
-            message = f"{len(without)} pairs have no {kind} image, though others do; the first is {without[0].he}."
-            yield Problem("warning", "extras-missing", str(without[0].he), message)
+def _maps(folder: PairFolder) -> Iterator[Problem]:
+    """Knowledge maps that are missing or out of date, where the dataset has any."""
+    advice = f"Run `{knowledge_command(folder)}`."
+    try:
+        index = read_index(folder.root)
+    except ItemError as error:
+        file = str(index_file(folder.root))
+        yield Problem("warning", "maps-unreadable", file, f"{str(error).removeprefix(f'{file}: ')} {advice}")
+        return
+    kinds = MAPS if index is not None else sorted({kind for record in folder.records for kind in record.extras})
+    bad = [(record, reason) for record in folder.records if (reason := why_unusable(folder, record, index, kinds))]
+    if bad:
+        first, reason = bad[0]
+        count = f"{len(bad)} of {len(folder.records)} pairs have no usable knowledge maps"
+        message = f"{count}; the first, {first.name}, {reason}. {advice}"
+        yield Problem("warning", "maps-unusable", str(first.ihc), message)
 
 
 def _px(size: tuple[int, int]) -> str:

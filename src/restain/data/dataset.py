@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError, UnreadableImageError
 from restain.core.progress import track
 from restain.core.workers import cpu_threads
 from restain.data.augment import Augmentation
 from restain.data.batch import PairSample
+from restain.data.knowledge_index import knowledge_command, require_maps
+from restain.data.layouts import MAPS
 from restain.data.records import LoneImage, PairFolder, PairRecord, Side
 from restain.data.sampler import Key
 
@@ -33,7 +35,8 @@ class PairDataset(Dataset[PairSample]):
         augmentation: None uses the images as they are.
         seed: of augmentation and unpaired sampling; not negative.
         needs: what the method asks for: ``levels`` (every pair must have one), ``unpaired`` (H&E and IHC are drawn
-            independently of each other, images without a partner too).
+            independently of each other, images without a partner too), and kinds of knowledge maps (``dab``,
+            ``dab_mask``, ``nuclei_map``), which are read and augmented with their pair.
         cache_bytes: how much memory decoded images may take. They are read at once, in the order of the records, and
             are shared by workers that are forked; the rest is read from disk each time.
 
@@ -56,6 +59,7 @@ class PairDataset(Dataset[PairSample]):
         self.augmentation = augmentation or Augmentation()
         self.records: Sequence[PairRecord] = folder.split(split)
         self.unpaired = "unpaired" in needs
+        self.maps = tuple(kind for kind in MAPS if kind in needs)
         self._sides: dict[Side, list[PairRecord | LoneImage]] = {
             "he": _images(folder, split, "he"),
             "ihc": _images(folder, split, "ihc"),
@@ -73,20 +77,20 @@ class PairDataset(Dataset[PairSample]):
         """The sample at (epoch, index).
 
         Raises:
-            ItemError: an image cannot be read, or the pair's sizes differ.
+            ItemError: an image cannot be read, or the sizes of the pair or its maps differ.
         """
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         if not self.unpaired:
             record: PairRecord | LoneImage = self.records[index]
-            he, ihc = self.augmentation(self._pair(index), rng)
+            he, ihc, *maps = self.augmentation(self._cache[index] if index in self._cache else self._read(index), rng)
         else:
             sources, targets = self._sides["he"], self._sides["ihc"]
-            record, target = sources[index % len(sources)], targets[int(rng.integers(len(targets)))]
+            record, target, maps = sources[index % len(sources)], targets[int(rng.integers(len(targets)))], []
             (he,) = self.augmentation([record.read_side("he")], rng)
             (ihc,) = self.augmentation([target.read_side("ihc")], rng)
         level = -1 if record.level is None else self._class[record.level]
-        return PairSample(record.name, he, ihc, level)
+        return PairSample(record.name, he, ihc, level, dict(zip(self.maps, maps, strict=True)))
 
     def image_mpp(self) -> float | None:
         """The um/px that the network sees: the dataset's, changed by the augmentation's resize; None where unknown."""
@@ -104,19 +108,35 @@ class PairDataset(Dataset[PairSample]):
         """Workers that are not forked get no copy of the cache: it would be as many times as large."""
         return {**self.__dict__, "_cache": {}}
 
-    def _pair(self, index: int) -> Sequence[Image]:
-        return self._cache[index] if index in self._cache else self.records[index].read()
+    def _read(self, index: int) -> Sequence[Image]:
+        """H&E, IHC and the maps that are needed, all of one size."""
+        record = self.records[index]
+        pair = record.read()
+        maps = [self._read_map(record, kind, pair[0].shape[:2]) for kind in self.maps]
+        return [*pair, *maps]
 
-    def _read_cache(self, limit: int) -> dict[int, tuple[Image, Image]]:
+    def _read_map(self, record: PairRecord, kind: str, shape: tuple[int, ...]) -> Image:
+        advice = f"Remove it and run `{knowledge_command(self.folder)}`."
+        try:
+            image = record.read_map(kind)
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"{error} {advice}") from error
+        if image.shape[:2] != shape:
+            raise ItemError(
+                f"{record.extras[kind]}: {image.shape[1]}x{image.shape[0]} px, but its pair {record.ihc} has "
+                f"{shape[1]}x{shape[0]} px. {advice}"
+            )
+        return image
+
+    def _read_cache(self, limit: int) -> dict[int, Sequence[Image]]:
         """As many pairs as fit into ``limit`` bytes."""
         if self.unpaired or not self.records:
             return {}
-        first = self.records[0].read()
-        count = min(len(self.records), limit // sum(image.nbytes for image in first))
-        cache: dict[int, tuple[Image, Image]] = {}
+        count = min(len(self.records), limit // sum(image.nbytes for image in self._read(0)))
+        cache: dict[int, Sequence[Image]] = {}
         left = limit
         with ThreadPoolExecutor(cpu_threads()) as pool:
-            pairs = pool.map(PairRecord.read, self.records[:count])
+            pairs = pool.map(self._read, range(count))
             for index, pair in enumerate(track(pairs, f"reading {self.split}", count)):
                 left -= sum(image.nbytes for image in pair)
                 if left < 0:
@@ -126,7 +146,7 @@ class PairDataset(Dataset[PairSample]):
 
 
 def require(folder: PairFolder, split: str, needs: Collection[str]) -> None:
-    """Check that a split of a dataset has what a method needs.
+    """Check that a split of a dataset has what a method needs; knowledge maps by their stamps, none is decoded.
 
     Raises:
         RestainError: it has not; the message says what is missing and how to give it.
@@ -138,11 +158,14 @@ def require(folder: PairFolder, split: str, needs: Collection[str]) -> None:
         have = ", ".join(f"{name} ({count})" for name, count in folder.splits.items()) or "none"
         lone = " It has images without a partner, which only methods for unpaired images use." if folder.lone else ""
         raise RestainError(f"{folder.root}: no pairs in split {split}; splits with pairs: {have}.{lone}")
-    for need in needs:
-        NEEDS[need](folder, split)
+    maps = [kind for kind in MAPS if kind in needs]
+    if maps and "unpaired" in needs:
+        raise RestainError(f"{folder.root}: {', '.join(maps)} are maps of pairs; unpaired images have none.")
+    for check in dict.fromkeys(NEEDS[need] for need in sorted(needs)):
+        check(folder, split, needs)
 
 
-def _require_levels(folder: PairFolder, split: str) -> None:
+def _require_levels(folder: PairFolder, split: str, _needs: Collection[str]) -> None:
     unknown = [record.name for record in folder.split(split) if record.level is None]
     unknown += [image.name for image in folder.lone if image.split == split and image.level is None]
     if not folder.levels:
@@ -157,14 +180,18 @@ def _require_levels(folder: PairFolder, split: str) -> None:
         )
 
 
-def _require_unpaired(folder: PairFolder, split: str) -> None:
+def _require_unpaired(folder: PairFolder, split: str, _needs: Collection[str]) -> None:
     sides: tuple[tuple[Side, str], ...] = (("he", "H&E"), ("ihc", "IHC"))
     for side, word in sides:
         if not _images(folder, split, side):
             raise RestainError(f"{folder.root}: no {word} images in split {split}.")
 
 
-NEEDS: Mapping[str, Callable[[PairFolder, str], None]] = {"levels": _require_levels, "unpaired": _require_unpaired}
+NEEDS: Mapping[str, Callable[[PairFolder, str, Collection[str]], None]] = {
+    "levels": _require_levels,
+    "unpaired": _require_unpaired,
+    **dict.fromkeys(MAPS, require_maps),
+}
 """What a method may ask for, and the check that a split provides it."""
 
 

@@ -12,6 +12,8 @@ from restain.slides import read_image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
+MAPS = ("dab", "dab_mask", "nuclei_map")
+"""Kinds of knowledge maps: the IHC's DAB alone, its soft membrane mask, the density of its nuclei."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "he-ihc: train_HE train_IHC",
         "{split}_HE",
         "{split}_IHC",
-        {kind: f"{{split}}_IHC_{kind}" for kind in ("dab", "dab_mask", "nuclei_map")},
+        {kind: f"{{split}}_IHC_{kind}" for kind in MAPS},
     ),
     TwoFolders("llvip: {visible,infrared}/{train,test}", "visible/{split}", "infrared/{split}"),
     SideBySide("side-by-side: train/ val/ test/ of images twice as wide as high"),

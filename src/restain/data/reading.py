@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from restain.core.errors import RestainError
+from restain.data.knowledge_index import attach_maps
 from restain.data.layouts import SplitFolders, detect_layout, image_files
 from restain.data.levels import levels_from_names, sorted_levels
 from restain.data.pairs_csv import PairsTable, read_pairs_csv
@@ -20,6 +21,9 @@ def read_dataset(root: str | Path) -> PairFolder:
     ``problems`` of the result, and the files concerned are left out; ``check_dataset`` looks into the images as well.
     ``pairs.csv`` in ``root`` (as ``build_pairs`` writes it; only ``name`` is required) gives split, level, slide,
     patient and um/px, and drops the pairs with ``kept`` 0; where it is silent, folders and file names decide.
+
+    The knowledge maps in ``extras`` are those of ``root/knowledge`` (made by ``make_knowledge``) where
+    ``knowledge.json`` is there; else those that came with the dataset in the he-ihc layout, as they are.
 
     Raises:
         RestainError: no such folder, no known layout, no image in it, or an unreadable ``pairs.csv``.
@@ -43,6 +47,7 @@ def read_dataset(root: str | Path) -> PairFolder:
     if table is not None:
         lone = [_told_of(image, table) for image in lone if table.keeps(image.split, image.name)]
         records, dropped = _apply_table(table, records, {image.name for image in lone}, problems)
+    records = attach_maps(root, records)
     order = ordered_splits({record.split for record in records})
     records.sort(key=lambda record: (order.index(record.split), record.name))
     occurring = [record.level for record in records] + [image.level for image in lone]

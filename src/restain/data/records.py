@@ -33,7 +33,7 @@ class PairRecord:
         patient: the patient, None where unknown.
         mpp: um/px of both images, None where unknown.
         side_by_side: H&E is the left half of the file and IHC the right half.
-        extras: further images of this pair by kind (``dab``, ``dab_mask``, ``nuclei_map``).
+        extras: its knowledge maps by kind (``layouts.MAPS``), those that are there.
     """
 
     name: str
@@ -70,6 +70,15 @@ class PairRecord:
         if self.side_by_side:
             return halves(self.he, read_image(self.he))[0 if side == "he" else 1]
         return read_image(self.he if side == "he" else self.ihc)
+
+    def read_map(self, kind: str) -> NDArray[np.uint8]:
+        """One knowledge map: ``dab`` uint8 RGB [H, W, 3]; the others uint8 [H, W, 1], also where stored as RGB.
+
+        Raises:
+            UnreadableImageError: it cannot be read.
+        """
+        image = read_image(self.extras[kind])
+        return image if kind == "dab" else np.ascontiguousarray(image[..., :1])
 
 
 @dataclass(frozen=True)
@@ -175,15 +184,15 @@ def dataset_fingerprint(folder: PairFolder) -> str:
     """
 
     def item(record: PairRecord) -> Sequence[object]:
-        files = [_begins(path) for path in (record.he, record.ihc)]
+        files = [file_stamp(path) for path in (record.he, record.ihc)]
         return [record.split, record.name, record.level, record.mpp, *files]
 
-    lone = [[image.split, image.side, image.name, _begins(image.path)] for image in folder.lone]
+    lone = [[image.split, image.side, image.name, file_stamp(image.path)] for image in folder.lone]
     return fingerprint({"pairs": [item(record) for record in folder.records], "lone": lone})
 
 
-def _begins(path: Path) -> str:
-    """Size and hash of the first 16 KiB of a file."""
+def file_stamp(path: Path) -> str:
+    """Size and hash of the first 16 KiB of a file: what tells a changed image in a large dataset quickly."""
     with path.open("rb") as stream:
         head = stream.read(1 << 14)
     return f"{path.stat().st_size}-{hashlib.sha256(head).hexdigest()[:16]}"

@@ -47,11 +47,10 @@ def load_stainer(run: RunFolder, checkpoint: str | None = None) -> Stainer:
 
 
 def _plain(value: object) -> bool:
+    """Whether a value is a scalar, or a list of numbers."""
+    if isinstance(value, list):
+        return all(isinstance(item, int | float) for item in value)
     return value is None or isinstance(value, str | int | float | bool)
-
-
-SMALLEST = 16
-"""Smaller sides are padded to this, so that reflection padding inside the networks has something to reflect."""
 
 
 class Network:
@@ -86,8 +85,8 @@ class Network:
             ItemError: it does not fit into the device's memory.
         """
         height, width = rgb.shape[:2]
-        multiple = self.stainer.multiple
-        pad = [-(-max(side, SMALLEST) // multiple) * multiple - side for side in (height, width)]
+        multiple, least = self.stainer.multiple, self.stainer.least
+        pad = [-(-max(side, least) // multiple) * multiple - side for side in (height, width)]
         padded = np.pad(rgb, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="symmetric")
         tensor = torch.from_numpy(padded).to(self._fabric.device).permute(2, 0, 1)[None].float() / 127.5 - 1
         try:

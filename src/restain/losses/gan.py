@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import torch
@@ -20,8 +21,13 @@ class GANLoss(StrEnum):
     lsgan = "lsgan"
     wgangp = "wgangp"
 
-    def __call__(self, prediction: Tensor, real: bool) -> Tensor:
-        """The mean loss of ``prediction`` (any shape, raw outputs) against "all real" or "all fake" (0-d)."""
+    def __call__(self, prediction: Tensor | Sequence[Tensor], real: bool) -> Tensor:
+        """The mean loss of ``prediction`` (any shape, raw outputs) against "all real" or "all fake" (0-d).
+
+        The losses of several scales are summed, as pix2pixHD and TDKstain do.
+        """
+        if not isinstance(prediction, Tensor):
+            return torch.stack([self(scale, real) for scale in prediction]).sum()
         target = torch.full_like(prediction, float(real))
         if self is GANLoss.vanilla:
             return F.binary_cross_entropy_with_logits(prediction, target)
@@ -29,6 +35,6 @@ class GANLoss(StrEnum):
             return F.mse_loss(prediction, target)
         return -prediction.mean() if real else prediction.mean()
 
-    def discriminator(self, fake: Tensor, real: Tensor) -> Tensor:
+    def discriminator(self, fake: Tensor | Sequence[Tensor], real: Tensor | Sequence[Tensor]) -> Tensor:
         """The discriminator's loss, (fake + real) / 2 as in the released pix2pix (0-d)."""
         return 0.5 * (self(fake, real=False) + self(real, real=True))

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from restain.nn.filters import blur
 
 BLURS = 4
 """Gaussian blurs an octave: 5 layers with 4 blurrings between them."""
 
 
-def gaussian_blur(x: Tensor) -> Tensor:
-    """A 3x3 Gaussian with standard deviation 1 and reflected border.
-
-    Args:
-        x: [N, C, H, W], sides of at least 2.
-
-    Returns:
-        The same shape.
-    """
-    taps = torch.exp(-0.5 * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) ** 2)
-    taps = (taps / taps.sum()).to(x)
-    channels = x.shape[1]
-    x = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    x = F.conv2d(x, taps.view(1, 1, 1, 3).expand(channels, 1, 1, 3), groups=channels)
-    return F.conv2d(x, taps.view(1, 1, 3, 1).expand(channels, 1, 3, 1), groups=channels)
+_GAUSSIAN = [math.exp(-0.5 * place**2) for place in (-1, 0, 1)]
+GAUSSIAN_3 = tuple(tap / sum(_GAUSSIAN) for tap in _GAUSSIAN)
+"""A Gaussian of standard deviation 1 on three pixels: .274, .452, .274."""
 
 
 def octave(x: Tensor) -> Tensor:
@@ -39,7 +29,7 @@ def octave(x: Tensor) -> Tensor:
         [N, C, ceil(H / 2), ceil(W / 2)].
     """
     for _ in range(BLURS):
-        x = gaussian_blur(x)
+        x = blur(x, GAUSSIAN_3)
     return x[..., ::2, ::2]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restain.nn.filters import BlurDownsample
 from restain.nn.norms import Norm
 
 
@@ -12,30 +16,111 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         in_channels: 6 where H&E and IHC come concatenated, 3 for an unconditional one.
-        width: channels of the first convolution ("ndf"), doubled up to 8 times.
+        width: channels of the first convolution ("ndf"), doubled at each layer.
         layers: stride-2 convolutions.
         norm: of all convolutions but the first and the last.
+        padding: of the convolutions; pix2pixHD has 2.
+        widest: most channels; None for 8 times ``width``.
+        bias: of the convolutions; None where the norm does not make it superfluous.
+        antialias: plain convolutions and a binomial filter in place of stride-2 ones (CUT).
     """
 
-    def __init__(self, in_channels: int = 6, width: int = 64, layers: int = 3, norm: Norm = Norm.batch) -> None:
+    forward_methods = ("features",)
+
+    def __init__(
+        self,
+        in_channels: int = 6,
+        width: int = 64,
+        layers: int = 3,
+        norm: Norm = Norm.batch,
+        padding: int = 1,
+        widest: int | None = None,
+        bias: bool | None = None,
+        antialias: bool = False,
+    ) -> None:
         super().__init__()
-        stages: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        bias, widest = norm.conv_bias if bias is None else bias, widest or 8 * width
+        stride = 1 if antialias else 2
+        shrink: list[nn.Module] = [BlurDownsample()] if antialias else []
+        stages: list[nn.Module] = [
+            nn.Conv2d(in_channels, width, 4, stride, padding),
+            nn.LeakyReLU(0.2, inplace=True),
+            *shrink,
+        ]
         channels = width
         for i in range(1, layers + 1):
-            wider = width * min(2**i, 8)
-            stride = 2 if i < layers else 1
+            wider, last = min(2 * channels, widest), i == layers
             stages += [
-                nn.Conv2d(channels, wider, 4, stride, 1, bias=norm.conv_bias),
+                nn.Conv2d(channels, wider, 4, 1 if last else stride, padding, bias=bias),
                 norm.layer(wider),
                 nn.LeakyReLU(0.2, inplace=True),
+                *([] if last else shrink),
             ]
             channels = wider
-        self.model = nn.Sequential(*stages, nn.Conv2d(channels, 1, 4, 1, 1))
+        self.model = nn.Sequential(*stages, nn.Conv2d(channels, 1, 4, 1, padding))
+        self.channels = channels
+        self.smallest = 4 * 2**layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1] to logits [N, 1, h, w]."""
+        """Images [N, C, H, W] in [-1, 1], sides of at least ``smallest``, to logits [N, 1, h, w]."""
         out: Tensor = self.model(x)
         return out
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What leaves each stage (convolution, norm, activation), ``layers + 1`` of them, and the logits."""
+        features = []
+        for module in self.model:
+            x = module(x)
+            if isinstance(module, nn.LeakyReLU):
+                features.append(x)
+        return [*features, x]
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """PatchGANs on an image, on its half, on its quarter, ... (Wang 2018, section 3.2).
+
+    Args:
+        scales: how many.
+        build: makes one of them.
+    """
+
+    forward_methods = ("features",)
+
+    def __init__(self, scales: int, build: Callable[[], PatchDiscriminator]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(build() for _ in range(scales))
+        first = self.scales[0]
+        assert isinstance(first, PatchDiscriminator)
+        self.smallest = first.smallest * 2 ** (scales - 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images [N, C, H, W] in [-1, 1] to the logits [N, 1, h, w] of each scale, full resolution first."""
+        return [scale(image) for scale, image in zip(self.scales, self._pyramid(x), strict=True)]
+
+    def features(self, x: Tensor) -> list[list[Tensor]]:
+        """``PatchDiscriminator.features`` of each scale, full resolution first."""
+        pairs = zip(self.scales, self._pyramid(x), strict=True)
+        return [scale.features(image) for scale, image in pairs]  # type: ignore[operator]
+
+    def _pyramid(self, x: Tensor) -> list[Tensor]:
+        images = [x]
+        for _ in self.scales[1:]:
+            images.append(F.avg_pool2d(images[-1], 3, 2, 1, count_include_pad=False))
+        return images
+
+    def reference_key(self, key: str, staged: bool) -> str:
+        """A key of ours as the released codes of pix2pixHD and TDKstain have it: they count scales from the coarsest.
+
+        Args:
+            key: ``scales.<scale>.model.<number>.<leaf>``.
+            staged: they keep a sequence a stage (pix2pixHD with feature matching), not one a scale.
+        """
+        _, scale, _, number, leaf = key.split(".")
+        theirs, place = len(self.scales) - 1 - int(scale), int(number)
+        if not staged:
+            return f"layer{theirs}.{place}.{leaf}"
+        stage, inside = (0, place) if place < 2 else (1 + (place - 2) // 3, (place - 2) % 3)
+        return f"scale{theirs}_layer{stage}.{inside}.{leaf}"
 
 
 class PixelDiscriminator(nn.Module):

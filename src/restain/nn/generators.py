@@ -6,9 +6,12 @@ has the same keys.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from restain.nn.filters import BlurDownsample, antialiased_upsample
 from restain.nn.norms import Norm
 
 
@@ -19,18 +22,20 @@ class ResnetBlock(nn.Module):
         channels: of input and output.
         norm: after each convolution.
         dropout: probability 0.5 after the first activation.
+        bias: of the convolutions; None where the norm does not make it superfluous.
     """
 
-    def __init__(self, channels: int, norm: Norm, dropout: bool) -> None:
+    def __init__(self, channels: int, norm: Norm, dropout: bool = False, bias: bool | None = None) -> None:
         super().__init__()
+        bias = norm.conv_bias if bias is None else bias
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=norm.conv_bias),
+            nn.Conv2d(channels, channels, 3, bias=bias),
             norm.layer(channels),
             nn.ReLU(inplace=True),
             *([nn.Dropout(0.5)] if dropout else []),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=norm.conv_bias),
+            nn.Conv2d(channels, channels, 3, bias=bias),
             norm.layer(channels),
         )
 
@@ -51,7 +56,12 @@ class ResnetGenerator(nn.Module):
         downsamplings: stride-2 convolutions; sides of the input must be a multiple of 2 to this power.
         norm: of all layers but the last.
         dropout: 0.5 inside the residual blocks.
+        antialias_down: plain convolutions and a binomial filter in place of stride-2 ones (CUT).
+        antialias_up: bilinear interpolation and plain convolutions in place of transposed ones (CUT).
+        bias: of the convolutions; None where the norm does not make it superfluous (pix2pixHD has it always).
     """
+
+    forward_methods = ("encode",)
 
     def __init__(
         self,
@@ -62,9 +72,12 @@ class ResnetGenerator(nn.Module):
         downsamplings: int = 2,
         norm: Norm = Norm.batch,
         dropout: bool = False,
+        antialias_down: bool = False,
+        antialias_up: bool = False,
+        bias: bool | None = None,
     ) -> None:
         super().__init__()
-        bias = norm.conv_bias
+        bias = norm.conv_bias if bias is None else bias
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, width, 7, bias=bias),
@@ -73,26 +86,64 @@ class ResnetGenerator(nn.Module):
         ]
         for i in range(downsamplings):
             c = width * 2**i
-            layers += [nn.Conv2d(c, 2 * c, 3, 2, 1, bias=bias), norm.layer(2 * c), nn.ReLU(inplace=True)]
-        layers += [ResnetBlock(width * 2**downsamplings, norm, dropout) for _ in range(blocks)]
+            stride = 1 if antialias_down else 2
+            layers += [nn.Conv2d(c, 2 * c, 3, stride, 1, bias=bias), norm.layer(2 * c), nn.ReLU(inplace=True)]
+            layers += [BlurDownsample()] if antialias_down else []
+        layers += [ResnetBlock(width * 2**downsamplings, norm, dropout, bias) for _ in range(blocks)]
         for i in reversed(range(downsamplings)):
             c = width * 2**i
-            layers += [
-                nn.ConvTranspose2d(2 * c, c, 3, 2, 1, output_padding=1, bias=bias),
-                norm.layer(c),
-                nn.ReLU(inplace=True),
-            ]
+            if antialias_up:
+                layers += [antialiased_upsample(), nn.Conv2d(2 * c, c, 3, 1, 1, bias=bias)]
+            else:
+                layers += [nn.ConvTranspose2d(2 * c, c, 3, 2, 1, output_padding=1, bias=bias)]
+            layers += [norm.layer(c), nn.ReLU(inplace=True)]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
         self.multiple = 2**downsamplings
+        self.least = 2 * self.multiple  # reflection padding at the coarsest size needs 2 px
         # Half of the receptive field in input px: 3 for each 7x7; each stride-2 step and its transposed partner reach
-        # 1 px at their finer resolution; two 3x3 a block at the coarsest.
-        self.margin = 6 + sum(2 * 2**i for i in range(downsamplings)) + 2 * blocks * self.multiple
+        # 1 px at their finer resolution (antialiased: 2 px down, 3 px up); two 3x3 a block at the coarsest.
+        reach = (2 if antialias_down else 1) + (3 if antialias_up else 1)
+        field = 6 + sum(reach * 2**i for i in range(downsamplings)) + 2 * blocks * self.multiple
+        # Instance norm brings the whole tile into every pixel.
+        self.margin = None if norm is Norm.instance else field
 
     def forward(self, x: Tensor) -> Tensor:
         """Image [N, C, H, W] in [-1, 1] to an image of the same size in (-1, 1)."""
         out: Tensor = self.model(x)
         return out
+
+    def encode(self, x: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """What leaves the modules of these numbers; nothing is computed beyond the last.
+
+        An activation that works in place overwrites what was taken just before it, as in the released codes.
+
+        Args:
+            x: image [N, C, H, W] in [-1, 1].
+            layers: numbers in ``model``, ascending.
+
+        Returns:
+            One tensor a number, [N, c, h, w].
+        """
+        features = []
+        for number in range(layers[-1] + 1):
+            x = self.model[number](x)
+            if number in layers:
+                features.append(x)
+        return features
+
+    def channels(self, layers: Sequence[int]) -> list[int]:
+        """The number of channels that ``encode`` gives at each of these modules."""
+        first = self.model[1]
+        assert isinstance(first, nn.Conv2d)
+        found, channels = [], first.in_channels
+        for number in range(layers[-1] + 1):
+            module = self.model[number]
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                channels = module.out_channels
+            if number in layers:
+                found.append(channels)
+        return found
 
 
 class UnetBlock(nn.Module):
@@ -165,7 +216,7 @@ class UnetGenerator(nn.Module):
         for factor in (4, 2, 1):
             block = UnetBlock(factor * width, 2 * factor * width, block, norm)
         self.model = UnetBlock(out_channels, width, block, norm, in_channels=in_channels)
-        self.multiple = 2**downsamplings
+        self.multiple = self.least = 2**downsamplings
         self.margin = None  # the innermost level sees the whole tile
 
     def forward(self, x: Tensor) -> Tensor:

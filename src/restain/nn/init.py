@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
 
 
 def init_normal(network: nn.Module, gain: float = 0.02) -> None:
@@ -12,9 +15,18 @@ def init_normal(network: nn.Module, gain: float = 0.02) -> None:
         network: all of its layers are visited.
         gain: the standard deviation (0.02 in Isola 2017, section 6.2).
     """
+    _init(network, partial(nn.init.normal_, mean=0.0, std=gain), gain)
+
+
+def init_xavier(network: nn.Module, gain: float = 0.02) -> None:
+    """Initialise in place as CUT does: Glorot's normal distribution times ``gain``, biases 0, batch-norm N(1, gain)."""
+    _init(network, partial(nn.init.xavier_normal_, gain=gain), gain)
+
+
+def _init(network: nn.Module, kernel: Callable[[Tensor], Tensor], gain: float) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, gain)
+            kernel(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from restain.registration.channels import Plane, darkness, haematoxylin, smooth
+from restain.registration.channels import Plane, darkness, smooth
+from restain.stains import haematoxylin
 
 ALIGNED_UM = 12.5
 """What counts as aligned: a shift of less than this, about a cell."""

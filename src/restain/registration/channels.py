@@ -1,4 +1,4 @@
-"""What H&E and IHC show alike: haematoxylin, nuclei and where they are dense, gaps in the tissue."""
+"""What H&E and IHC show alike beside haematoxylin: where nuclei are dense, gaps in the tissue."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from restain.stains import RGB_FROM_HED, optical_density
+from restain.stains import optical_density
 
 Plane = NDArray[np.float32]
-
-_VECTORS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
-_HAEMATOXYLIN = np.linalg.inv(_VECTORS)[:, 0].astype(np.float32)
 
 NUCLEI_MPP = 1.5
 """Coarser than this (um/px), single nuclei cannot be told apart."""
@@ -29,20 +26,6 @@ def smooth(plane: NDArray[np.float32], sigma_um: float, mpp: float) -> Plane:
     """The plane under a Gaussian of ``sigma_um``; as it is where that is below a quarter of a pixel."""
     sigma = sigma_um / mpp
     return plane if sigma < 0.25 else np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32)
-
-
-def haematoxylin(rgb: NDArray[np.uint8], white: ArrayLike) -> Plane:
-    """The amount of haematoxylin, told from eosin and DAB by Ruifrok and Johnston's vectors of length 1.
-
-    Args:
-        rgb: uint8 [H, W, 3], H&E or IHC.
-        white: the glass's colour [3], 1 to 255.
-
-    Returns:
-        float32 [H, W], decadic optical density, at least 0.
-    """
-    amount = cv2.transform(optical_density(rgb, white), _HAEMATOXYLIN[None])
-    return cast(Plane, np.maximum(amount, 0, dtype=np.float32))
 
 
 def darkness(rgb: NDArray[np.uint8], white: ArrayLike) -> Plane:

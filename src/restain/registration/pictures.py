@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import ItemError, NoTissueError, RestainError
-from restain.registration.channels import Plane, darkness, haematoxylin
+from restain.registration.channels import Plane, darkness
 from restain.slides import Slide, TissueMask, tissue_mask
-from restain.stains import optical_density
+from restain.stains import haematoxylin, optical_density
 
 _HALF = 0.1
 """Mean optical density at which a pixel is, by ``tanh``, mostly tissue. Compressed so, pale IHC and strong eosin,

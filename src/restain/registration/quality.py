@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from restain.registration.channels import NUCLEI_MPP, darkness, haematoxylin, nuclei_density, smooth
+from restain.registration.channels import NUCLEI_MPP, darkness, nuclei_density, smooth
+from restain.stains import haematoxylin
 
 _LEVELS = 16
 """Classes of equal frequency that darkness is sorted into for the mutual information; at most ln(16) = 2.77 nats."""

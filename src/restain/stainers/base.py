@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
+from restain.core.errors import RestainError
 from restain.core.registry import Registry
 from restain.data import PairBatch
+from restain.losses.gan import GANLoss
 
 
 class Step(Protocol):
@@ -20,10 +23,14 @@ class Step(Protocol):
 
     Attributes:
         epoch: counted from 1.
+        epochs: all epochs of the training.
+        epochs_decay: those of them in which the learning rate decays.
         progress: share of the training that is done, in [0, 1).
     """
 
     epoch: int
+    epochs: int
+    epochs_decay: int
     progress: float
 
     def update(self, name: str, loss: Tensor) -> None:
@@ -33,22 +40,66 @@ class Step(Protocol):
         """Within the block ``networks`` pass gradients on but collect none."""
 
 
+@dataclass(frozen=True)
+class GanConfig:
+    """What adversarial stainers share; a method's own Config changes what its authors chose otherwise.
+
+    Attributes:
+        generator_width: channels of the generator's first convolution (released codes: ngf 64).
+        discriminator_width: channels of the discriminator's first convolution (ndf 64).
+        discriminator_layers: stride-2 convolutions of the PatchGAN; 3 see 70 x 70 px (Isola 2017, 6.1.2).
+        gan: lsgan (Mao 2017), as in all of them but pix2pix.
+        learning_rate: of every Adam, 2e-4 (Isola 2017, 3.3).
+        beta1: first momentum of every Adam, 0.5 (the second is 0.999).
+    """
+
+    generator_width: int = 64
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    gan: GANLoss = GANLoss.lsgan
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built or trained."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int | float):
+                continue
+            if field.name.endswith(("_width", "_layers", "_blocks", "_scales", "downsamplings")) and not value >= 1:
+                raise RestainError(f"{field.name} is {value}; it is at least 1.")
+            if field.name.endswith("_weight") and not 0 <= value < math.inf:
+                raise RestainError(f"{field.name} is {value}; a weight is a number of at least 0.")
+        if not (self.learning_rate > 0 and 0 <= self.beta1 < 1):
+            raise RestainError("learning_rate is above 0, beta1 in [0, 1).")
+        if self.gan is GANLoss.wgangp:
+            raise RestainError("gan: there is no gradient penalty here, which wgangp needs; take vanilla or lsgan.")
+
+
 class Stainer(nn.Module, ABC):
     """A method that turns H&E into IHC.
 
     A subclass takes its frozen ``Config`` dataclass, sets its networks as attributes (each is saved, moved and
-    distributed on its own) and says how it learns and stains.
+    distributed on its own) and says how it learns and stains. Methods of a network other than ``forward`` that a step
+    calls are named in the network's ``forward_methods``, so that precision and distributed strategies know of them.
 
     Attributes:
-        needs: what a batch must carry beyond aligned pairs (see ``restain.data``): ``"levels"``, ``"unpaired"``, ...
+        needs: what a batch must carry beyond aligned pairs (see ``restain.data.NEEDS``): ``"levels"``, ``"unpaired"``,
+            ...; of the class what the published settings need, of an instance what its config needs.
+        stains: the network that an authors' checkpoint must hold for ``stain``.
         config: the method's settings.
         multiple: sides of what ``stain`` takes must be a multiple of this (``infer`` pads and crops back).
+        least: least side of what ``stain`` takes, px (``infer`` pads and crops back).
         margin: receptive-field margin in px for tiling; None where the output depends on the whole image.
+        smallest: least side, px, of the images that it can train on.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
+    stains: ClassVar[str] = "G"
     multiple: int = 1
+    least: int = 1
     margin: int | None = None
+    smallest: int = 1
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -65,6 +116,16 @@ class Stainer(nn.Module, ABC):
     @abstractmethod
     def stain(self, he: Tensor) -> Tensor:
         """H&E [N, 3, H, W] in [-1, 1] to IHC, same shape and range."""
+
+    def fit_sides(self, generator: Any, discriminator: Any) -> None:
+        """Take ``multiple``, ``least``, ``margin`` and ``smallest`` from what a generator and a discriminator say."""
+        self.multiple, self.least, self.margin = generator.multiple, generator.least, generator.margin
+        self.smallest = max(discriminator.smallest, generator.least)
+
+    def adam(self, *networks: nn.Module) -> Optimizer:
+        """One Adam for the parameters of ``networks``, with the rates of a ``GanConfig``."""
+        parameters = [parameter for network in networks for parameter in network.parameters()]
+        return Adam(parameters, lr=self.config.learning_rate, betas=(self.config.beta1, 0.999))
 
     def extra_state(self) -> dict[str, Tensor]:
         """State beyond weights and optimizers (an image pool), by name: resuming must be exact."""

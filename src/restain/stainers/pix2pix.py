@@ -15,16 +15,15 @@ from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
-from restain.core.errors import RestainError
 from restain.data import PairBatch
 from restain.losses.gan import GANLoss
 from restain.nn.discriminators import PatchDiscriminator
 from restain.nn.generators import ResnetGenerator, UnetGenerator
 from restain.nn.init import init_normal
 from restain.nn.norms import Norm, image_statistics
-from restain.stainers.base import Stainer, Step, register
+from restain.stainers.base import GanConfig, Stainer, Step, register
 
 
 class Generator(StrEnum):
@@ -53,44 +52,25 @@ class InferenceNorm(StrEnum):
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(GanConfig):
     """Settings of pix2pix.
 
     Attributes:
         generator: BCI compares unet_256 and resnet_9blocks (section 5.1: the residual one is better).
-        generator_width: channels of the generator's first convolution (released code: ngf 64).
-        discriminator_width: channels of the discriminator's first convolution (ndf 64).
-        discriminator_layers: stride-2 convolutions of the PatchGAN; 3 see 70 x 70 px (Isola 6.1.2).
         norm: batch (Isola 6.1) or instance.
         dropout: 0.5 in the generator, the noise z of Isola 3.2; on in the released training.
         gan: vanilla (Isola Eq. 1).
         l1_weight: lambda of Isola Eq. 4, 100.
-        learning_rate: of both Adams, 2e-4 (Isola 3.3).
-        beta1: first momentum of both Adams, 0.5 (the second is 0.999).
         inference_norm: running statistics (default) or the image's own, as the authors' test script; it may be changed
             in the config.yaml of a trained run.
     """
 
     generator: Generator = Generator.resnet_9blocks
-    generator_width: int = 64
-    discriminator_width: int = 64
-    discriminator_layers: int = 3
     norm: Norm = Norm.batch
     dropout: bool = True
     gan: GANLoss = GANLoss.vanilla
     l1_weight: float = 100.0
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
     inference_norm: InferenceNorm = InferenceNorm.running
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built or trained."""
-        if min(self.generator_width, self.discriminator_width, self.discriminator_layers) < 1:
-            raise RestainError("generator_width, discriminator_width and discriminator_layers are at least 1.")
-        if not (self.learning_rate > 0 and 0 <= self.beta1 < 1 and self.l1_weight >= 0):
-            raise RestainError("learning_rate is above 0, beta1 in [0, 1), l1_weight at least 0.")
-        if self.gan is GANLoss.wgangp:
-            raise RestainError("gan: pix2pix has no gradient penalty, which wgangp needs; take vanilla or lsgan.")
 
 
 @register("pix2pix", paper="Isola et al., CVPR 2017", code_licence="BSD")
@@ -102,18 +82,15 @@ class Pix2Pix(Stainer):
         self.config: Config
         self.G: nn.Module = config.generator.build(config.generator_width, config.norm, config.dropout)
         self.D = PatchDiscriminator(6, config.discriminator_width, config.discriminator_layers, config.norm)
-        self.multiple, self.margin = self.G.multiple, self.G.margin
-        if config.norm is Norm.instance or config.inference_norm is InferenceNorm.image:
+        self.fit_sides(self.G, self.D)
+        if config.inference_norm is InferenceNorm.image:
             self.margin = None  # statistics of the tile enter every pixel
         init_normal(self.G)
         init_normal(self.D)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for G and for D."""
-        return {
-            name: Adam(network.parameters(), lr=self.config.learning_rate, betas=(self.config.beta1, 0.999))
-            for name, network in (("G", self.G), ("D", self.D))
-        }
+        return {"G": self.adam(self.G), "D": self.adam(self.D)}
 
     def training_step(self, batch: PairBatch, step: Step) -> dict[str, Tensor]:
         """D, then G (Isola 3.3), with the same fake."""

@@ -13,6 +13,8 @@ Amounts = absorbance @ inv(``RGB_FROM_HED``). An 8-bit channel has 256 values, s
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +25,14 @@ RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.
 HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 """Amounts of haematoxylin, eosin and DAB (columns) per unit of absorbance in red, green and blue."""
 
-_FLOOR = 1e-6
-_ABSORBANCE = (np.log(np.maximum(np.arange(256) / 255, _FLOOR)) / np.log(_FLOOR)).astype(np.float32)
+FLOOR = 1e-6
+"""What rgb2hed takes 0 as, and the base of its logarithm."""
+
+_ABSORBANCE = np.log(np.maximum(np.arange(256) / 255, FLOOR)) / np.log(FLOOR)
+
+_UNIT_VECTORS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
+UNIT_HED_FROM_RGB = np.linalg.inv(_UNIT_VECTORS)
+"""As ``HED_FROM_RGB`` with stain vectors of length 1 (Ruifrok and Johnston): decadic optical density in and out."""
 
 
 def hed(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,6 +59,11 @@ def dab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return _unmixed(rgb, HED_FROM_RGB[:, 2:])
 
 
+def dab_exact(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """``dab`` in double precision, for what compares it with a threshold: float64 [H, W], at least 0."""
+    return _unmixed(rgb, HED_FROM_RGB[:, 2:], np.float64)
+
+
 def dab_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture with its DAB alone: ``skimage.color.hed2rgb`` of the amounts (0, 0, DAB).
 
@@ -60,7 +73,7 @@ def dab_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         uint8 [H, W, 3], brown on white.
     """
-    exponent = dab(rgb)[..., None] * (RGB_FROM_HED[2] * np.log(_FLOOR)).astype(np.float32)
+    exponent = dab(rgb)[..., None] * (RGB_FROM_HED[2] * np.log(FLOOR)).astype(np.float32)
     return np.asarray(np.rint(np.exp(exponent, out=exponent) * 255), np.uint8)
 
 
@@ -86,12 +99,28 @@ def optical_density(rgb: NDArray[np.uint8], white: ArrayLike = 255) -> NDArray[n
     return np.asarray(cv2.LUT(np.ascontiguousarray(rgb), table), np.float32)
 
 
-def _unmixed(rgb: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """max(absorbance @ matrix, 0), float32 [H, W] for a single column, else [H, W, columns]."""
+def haematoxylin(rgb: NDArray[np.uint8], white: ArrayLike = 255) -> NDArray[np.float32]:
+    """The amount of haematoxylin, told from eosin and DAB by Ruifrok and Johnston's vectors of length 1.
+
+    Args:
+        rgb: uint8 [H, W, 3], H&E or IHC.
+        white: the glass's colour, one value or [3], 1 to 255.
+
+    Returns:
+        float32 [H, W], decadic optical density, at least 0.
+    """
+    amount = cv2.transform(optical_density(rgb, white), UNIT_HED_FROM_RGB.T[:1].astype(np.float32))
+    return np.asarray(np.maximum(amount, 0, dtype=np.float32))
+
+
+def _unmixed(
+    rgb: NDArray[np.uint8], matrix: NDArray[np.float64], dtype: type[np.floating[Any]] = np.float32
+) -> NDArray[Any]:
+    """max(absorbance @ matrix, 0), ``dtype`` [H, W] for a single column, else [H, W, columns]."""
     _check(rgb)
-    absorbance = cv2.LUT(np.ascontiguousarray(rgb), _ABSORBANCE)
-    amounts = cv2.transform(absorbance, matrix.T.astype(np.float32))
-    return np.asarray(np.maximum(amounts, 0, out=amounts), np.float32)
+    absorbance = cv2.LUT(np.ascontiguousarray(rgb), _ABSORBANCE.astype(dtype))
+    amounts = cv2.transform(absorbance, matrix.T.astype(dtype))
+    return np.asarray(np.maximum(amounts, 0, out=amounts), dtype)
 
 
 def _check(rgb: NDArray[np.uint8]) -> None:

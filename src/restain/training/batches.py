@@ -21,8 +21,6 @@ from restain.data import (
     make_dataloader,
 )
 
-SMALLEST = 32
-"""Least side, px, of the images that a PatchGAN can judge."""
 SAMPLES = 4
 """Pairs in a sample picture."""
 
@@ -91,15 +89,19 @@ class Batches:
             self._sampler.set_epoch(number, start)
             yield from self._loader
 
-    def require_multiple(self, multiple: int) -> None:
-        """Check that the images, as training sees them, fit the strides of a network.
+    def require_sides(self, multiple: int, smallest: int) -> None:
+        """Check that the images, as training sees them, fit the networks.
+
+        Args:
+            multiple: their sides must be a multiple of this.
+            smallest: least side, px.
 
         Raises:
             RestainError: they do not; the crop that would is named.
         """
         height, width = self._dataset[(1, 0)].he.shape[:2]
-        least = max(multiple, SMALLEST)
-        if height % multiple or width % multiple or min(height, width) < SMALLEST:
+        least = -(-smallest // multiple) * multiple
+        if height % multiple or width % multiple or min(height, width) < smallest:
             fits = min(height, width) // multiple * multiple
             hint = f"--batches.augmentation.crop {fits}" if fits >= least else f"images of at least {least} px"
             raise RestainError(

@@ -32,6 +32,7 @@ from restain.training.checkpoint import load_state, optimizer_state, save_state
 from restain.training.log import LossLog
 from restain.training.options import TrainingOptions
 from restain.training.samples import sample_picture
+from restain.training.schedules import LinearSchedule
 
 LAST = "last.safetensors"
 """The checkpoint that a run resumes from: everything."""
@@ -42,9 +43,10 @@ FINAL = "final.safetensors"
 class FabricStep:
     """One step's mechanics under Fabric's precision and strategy (the contract is ``restain.stainers.base.Step``)."""
 
-    def __init__(self, fabric: Fabric, optimizers: dict[str, Any]) -> None:
+    def __init__(self, fabric: Fabric, optimizers: dict[str, Any], schedule: LinearSchedule) -> None:
         self._fabric, self._optimizers = fabric, optimizers
         self.epoch, self.progress = 1, 0.0
+        self.epochs, self.epochs_decay = schedule.epochs, schedule.decay
 
     def update(self, name: str, loss: Tensor) -> None:
         """Zero, backward, step of optimizer ``name``."""
@@ -150,11 +152,14 @@ class Trainer:
         if self.average is not None:
             self.average.to(self.fabric.device)
         for name, network in list(self.stainer.named_children()):
-            setattr(self.stainer, name, self.fabric.setup_module(network))
+            wrapped = self.fabric.setup_module(network)
+            for method in getattr(network, "forward_methods", ()):
+                wrapped.mark_forward_method(method)
+            setattr(self.stainer, name, wrapped)
         self.optimizers: dict[str, Any] = {
             name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()
         }
-        self.step = FabricStep(self.fabric, self.optimizers)
+        self.step = FabricStep(self.fabric, self.optimizers, self.options.schedule)
         self.stainer.train()
 
     def _restore(self, checkpoint: Path, optimizers: dict[str, Optimizer]) -> None:

@@ -15,8 +15,8 @@ from restain.core.files import remove_stale
 from restain.core.items import lock
 from restain.core.progress import console
 from restain.core.runs import RunFolder, checked_mpp
-from restain.data import dataset_fingerprint, read_dataset, without_bad_images
-from restain.stainers.base import build
+from restain.data import PairFolder, dataset_fingerprint, read_dataset, without_bad_images
+from restain.stainers.base import STAINERS, build
 from restain.training.batches import Batches, BatchOptions
 from restain.training.loop import Trainer
 from restain.training.options import TrainingOptions
@@ -74,9 +74,9 @@ def train(
     for problem in folder.problems:
         console.print(f"{problem.file}: {problem.message}", markup=False, soft_wrap=True)
     torch.manual_seed(training.seed)
-    stainer = build(method, config)
+    stainer = build(method, _with_levels(method, config, folder))
     feed = Batches(folder if mpp is None else replace(folder, mpp=mpp), batches, training.seed, stainer.needs)
-    feed.require_multiple(stainer.multiple)
+    feed.require_sides(stainer.multiple, stainer.smallest)
     if feed.mpp is None:
         console.print("The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.")
     info = {
@@ -106,6 +106,24 @@ def train(
         else:
             Trainer(stainer, feed, training, run, fabric).train()
     return run
+
+
+def _with_levels(method: str, config: Any, folder: PairFolder) -> Any:
+    """The config of a method that tells levels apart, with the number that the dataset has.
+
+    Raises:
+        RestainError: it names another number than the dataset has.
+    """
+    config = config if config is not None else STAINERS[method].info.config()
+    asked, there = getattr(config, "levels", 0), len(folder.levels)
+    if asked is None and there:
+        return replace(config, levels=there)
+    if asked and there and asked != there:
+        raise RestainError(
+            f"{folder.root}: has {there} levels ({', '.join(folder.levels)}), --stainer.levels says {asked}. Leave it "
+            "out."
+        )
+    return config
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,71 @@
+"""Weight files from outside: read without running anything that lies in them, found where they usually are."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from restain.core.errors import ItemError
+
+_NESTS = ("state_dict", "model_state_dict", "model", "params", "weights")
+"""Names under which checkpoints of other projects keep a network's tensors."""
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors in a ``.safetensors``, ``.pth`` or ``.pt`` file, by name, on the CPU.
+
+    Nothing but tensors and plain containers is unpickled. A nested ``state_dict`` is looked for; the prefix
+    ``module.`` that ``DataParallel`` leaves is taken off.
+
+    Raises:
+        ItemError: the file is missing or damaged, holds other objects, or holds no tensors by name.
+    """
+    if not path.is_file():
+        raise ItemError(f"{path}: no such file. Give a state dict (.pth, .pt or .safetensors).")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        OSError,
+        SafetensorError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        IndexError,
+        AssertionError,
+    ) as error:
+        brief = " ".join(str(error).split())[:200]
+        raise ItemError(
+            f"{path}: not a state dict that can be read safely ({brief}). It must hold tensors alone: save "
+            "`network.state_dict()`, not the whole network."
+        ) from error
+    for nest in _NESTS:
+        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
+            content = content[nest]
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ItemError(f"{path}: holds no tensors by name. Give a network's state dict.")
+    if all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def cached_weights(name: str) -> Path | None:
+    """The file ``name`` in torch's usual download cache; None where it is not there. Nothing is downloaded."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    return path if path.is_file() else None

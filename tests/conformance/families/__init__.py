@@ -1,0 +1,1 @@
+"""Answers to numeric cases, a file a family."""
