@@ -7,8 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from restain.cli.main import main
+from restain.stainers.base import STAINERS, build
 
 from ..infer.conftest import he_picture, write_slide
 from ..pairs import write_pairs
@@ -16,10 +18,11 @@ from ..pairs import write_pairs
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "train": [
-        "--stainer.generator", "resnet_6blocks", "--stainer.generator_width", "4", "--stainer.discriminator_width", "4",
+        "--stainer.generator_width", "4", "--stainer.discriminator_width", "4",
         "--batches.workers", "0", "--training.epochs", "1", "--training.epochs_decay", "1",
     ],
     "synth": ["--patients", "1", "--size", "640"],
+    "import": ["--stainer.generator_width", "4", "--stainer.discriminator_width", "4"],
 }  # fmt: skip
 LENGTHY = ("demo",)
 """Run by `make demo`."""
@@ -30,6 +33,18 @@ def commands(text: str) -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     return [words[1:] for words in lines if words and words[0] == "restain"]
+
+
+def write_checkpoints(folder: Path) -> None:
+    """Thin networks in files as the authors' codes name them."""
+    epochs = {"bci": ("pyramid_pix2pix", "latest"), "asp": ("asp", "latest"), "tdkstain": ("tdkstain", "100")}
+    for name, (method, epoch) in epochs.items():
+        (folder / name).mkdir(parents=True)
+        stainer = build(method, STAINERS[method].info.config(generator_width=4, discriminator_width=4))
+        state = {theirs: stainer.state_dict()[ours] for ours, theirs in stainer.reference_keys().items()}
+        for network, _ in stainer.named_children():
+            own = {key.split(".", 1)[1]: value for key, value in state.items() if key.split(".", 1)[0] == network}
+            torch.save(own, folder / name / f"{epoch}_net_{network}.pth")
 
 
 def test_the_readme_has_the_two_commands() -> None:
@@ -45,13 +60,14 @@ def test_the_readme_has_the_two_commands() -> None:
 def test_every_command_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ROOT / document if document == "README.md" else ROOT / "docs" / document
     monkeypatch.chdir(tmp_path)
-    write_pairs(tmp_path / "pairs")
+    write_pairs(tmp_path / "pairs", side=128)
     (tmp_path / "pairs" / "HE" / "test").mkdir()
     (tmp_path / "pairs" / "IHC" / "test").mkdir()
     for side in ("HE", "IHC"):
         for file in (tmp_path / "pairs" / side / "val").iterdir():
             file.rename(tmp_path / "pairs" / side / "test" / file.name.replace("val", "test"))
     write_slide(tmp_path / "case1.ome.tif", he_picture(700, 600), 0.5)
+    write_checkpoints(tmp_path / "checkpoints")
     (tmp_path / "points.csv").write_text("x,y,name\n100,120,a\n300.5,200,b\n")
     for words in commands(path.read_text()):
         if words[0] in LENGTHY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -318,6 +319,13 @@ def test_resolution_is_never_guessed(tmp_path: Path) -> None:
         make_knowledge(root, mpp=0.5, workers=0)
     make_knowledge(root, workers=0)
     assert [row["mpp"] for row in index_of(root)["pairs"]] == [0.25, 0.5]
+
+
+def test_maps_follow_a_pair_into_another_split(data: Path, tmp_path: Path) -> None:
+    folder = read_dataset(data)
+    moved = replace(folder, records=tuple(replace(record, split="test") for record in folder.records))
+    assert len(PairDataset(moved, "test", needs=MAPS)) == 8
+    assert knowledge_fingerprint(moved, "test") is not None
 
 
 def test_no_pairs_have_no_maps(tmp_path, picture, save) -> None:

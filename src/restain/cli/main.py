@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -24,11 +25,12 @@ COMMANDS = {
     "dataset": "check a patch-pair dataset, print its figures, make its knowledge maps",
     "models": "every method: paper, licence, needs",
     "train": "train a stainer, or resume",
+    "import": "an authors' checkpoint becomes a run",
     "stain": "stain images, slides or a cohort with a trained run",
     "evaluate": "compare virtual with real IHC",
     "doctor": "environment, devices, weights, readers",
 }
-"""Each is a module of this package with ``run(argv) -> exit code``."""
+"""Each is a module of this package with ``run(argv) -> exit code`` (a name that Python reserves ends in ``_``)."""
 
 
 def usage() -> str:
@@ -61,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"restain: there is no command {command!r}.{hint} See `restain --help`.", markup=False)
         return 2
     try:
-        code: int = importlib.import_module(f"restain.cli.{command}").run(rest)
+        module = f"{command}_" if keyword.iskeyword(command) else command
+        code: int = importlib.import_module(f"restain.cli.{module}").run(rest)
     except RestainError as error:
         console.print(f"restain {command}: {error}", markup=False, soft_wrap=True)
         return error.exit_code

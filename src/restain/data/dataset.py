@@ -116,17 +116,19 @@ class PairDataset(Dataset[PairSample]):
         return [*pair, *maps]
 
     def _read_map(self, record: PairRecord, kind: str, shape: tuple[int, ...]) -> Image:
-        advice = f"Remove it and run `{knowledge_command(self.folder)}`."
         try:
             image = record.read_map(kind)
         except UnreadableImageError as error:
-            raise UnreadableImageError(f"{error} {advice}") from error
+            raise UnreadableImageError(f"{error} {self._advice()}") from error
         if image.shape[:2] != shape:
             raise ItemError(
                 f"{record.extras[kind]}: {image.shape[1]}x{image.shape[0]} px, but its pair {record.ihc} has "
-                f"{shape[1]}x{shape[0]} px. {advice}"
+                f"{shape[1]}x{shape[0]} px. {self._advice()}"
             )
         return image
+
+    def _advice(self) -> str:
+        return f"Remove it and run `{knowledge_command(self.folder)}`."
 
     def _read_cache(self, limit: int) -> dict[int, Sequence[Image]]:
         """As many pairs as fit into ``limit`` bytes."""

@@ -55,6 +55,14 @@ class KnowledgeIndex:
         """What the maps depend on beside their IHC; the model counts by its content, wherever it lies."""
         return {**self.options, "cellpose_model": self.model}
 
+    def entry(self, record: PairRecord) -> MapEntry | None:
+        """What the maps of a pair were made from; None where they are not finished.
+
+        It goes by where they lie, as ``split_records`` may have put the pair into another split since.
+        """
+        place = next(iter(record.extras.values()), None)
+        return None if place is None else self.pairs.get((place.parent.name, place.stem))
+
     def write(self, root: Path) -> None:
         """Write the index of the dataset in ``root``, atomically."""
         order = ordered_splits({split for split, _ in self.pairs})
@@ -150,7 +158,7 @@ def why_unusable(folder: PairFolder, record: PairRecord, index: KnowledgeIndex |
         return f"has no {', '.join(missing)}"
     if index is None:
         return ""
-    entry = index.pairs.get((record.split, record.name))
+    entry = index.entry(record)
     if entry is None:
         return "has maps that were not finished"
     mpp = record.mpp or folder.mpp

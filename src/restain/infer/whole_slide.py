@@ -163,7 +163,7 @@ def require_run_mpp(run_mpp: float | None, run: Path) -> float:
     """
     if run_mpp is None:
         raise RestainError(
-            f"{run}: the run knows no um/px, so it cannot stain a slide. Train with --mpp (or data whose pairs.csv "
-            "has mpp), or pass --run-mpp with the um/px of its training images."
+            f"{run}: the run knows no um/px, so it cannot stain a slide. Train or import with --mpp (or train on "
+            "data whose pairs.csv has mpp), or pass --run-mpp with the um/px of its training images."
         )
     return run_mpp

@@ -66,10 +66,10 @@ class LocalEnhancer(nn.Module):
             )
         self.multiple = 2 ** (downsamplings + enhancers)
         self.least = 2 * self.multiple
-        # On the smallest image the generator's own; on each larger one the pooling, the enhancer's 7x7, its stride-2
-        # step, its blocks, the transposed partner and the last 7x7.
-        own = sum((9 + 4 * enhancer_blocks) * 2**i for i in range(enhancers))
-        self.margin = None if whole.margin is None else whole.margin * 2**enhancers + own
+        # The longest way: poolings, the generator on the smallest image without its last 7x7, on each larger image the
+        # blocks and the transposed convolution, at the end a 7x7.
+        own = sum((2 + 4 * enhancer_blocks) * 2**i for i in range(enhancers)) + 3
+        self.margin = None if whole.margin is None else (whole.margin - 3) * 2**enhancers + own
 
     def forward(self, x: Tensor) -> Tensor:
         """Image [N, C, H, W] in [-1, 1] to an image of the same size in (-1, 1)."""

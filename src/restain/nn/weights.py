@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,27 +20,24 @@ _NESTS = ("state_dict", "model_state_dict", "model", "params", "weights")
 """Names under which checkpoints of other projects keep a network's tensors."""
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors in a ``.safetensors``, ``.pth`` or ``.pt`` file, by name, on the CPU.
-
-    Nothing but tensors and plain containers is unpickled. A nested ``state_dict`` is looked for; the prefix
-    ``module.`` that ``DataParallel`` leaves is taken off.
+def read_safely(path: Path) -> Any:
+    """What a ``.safetensors``, ``.pth`` or ``.pt`` file holds, on the CPU; nothing but tensors and containers is read.
 
     Raises:
-        ItemError: the file is missing or damaged, holds other objects, or holds no tensors by name.
+        ItemError: the file is missing or damaged, or holds other objects.
     """
     if not path.is_file():
         raise ItemError(f"{path}: no such file. Give a state dict (.pth, .pt or .safetensors).")
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,
         SafetensorError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
+        struct.error,
         RuntimeError,
         EOFError,
         ValueError,
@@ -54,15 +52,32 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path}: not a state dict that can be read safely ({brief}). It must hold tensors alone: save "
             "`network.state_dict()`, not the whole network."
         ) from error
-    for nest in _NESTS:
-        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
-            content = content[nest]
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors in a ``.safetensors``, ``.pth`` or ``.pt`` file, by name, on the CPU.
+
+    Nothing but tensors and plain containers is unpickled. A nested ``state_dict`` is looked for; the prefix
+    ``module.`` that ``DataParallel`` leaves is taken off.
+
+    Raises:
+        ItemError: the file is missing or damaged, holds other objects, or holds no tensors by name.
+    """
+    content = unwrapped(read_safely(path))
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise ItemError(f"{path}: holds no tensors by name. Give a network's state dict.")
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
+
+
+def unwrapped(content: Any) -> Any:
+    """``content`` without the mapping around it, where it lies under a name such as ``state_dict``."""
+    for nest in _NESTS:
+        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
+            content = content[nest]
+    return content
 
 
 def cached_weights(name: str) -> Path | None:

@@ -64,12 +64,12 @@ class Asp(cut.Cut):
             normalise_spectra(self.G)
             normalise_spectra(self.D)
 
-    def paired_losses(self, fake: Tensor, batch: PairBatch, step: Step) -> dict[str, Tensor]:
+    def paired_losses(self, fake: Tensor, features: list[Tensor], batch: PairBatch, step: Step) -> dict[str, Tensor]:
         """The adaptive supervised PatchNCE (Eq. 3 to 6) and the Gaussian pyramid (section 2.3)."""
         t, constant = (step.epoch - 1) / step.epochs, 1 - step.epochs_decay / step.epochs
         supervised = [
             (self.agreement(query, key, t, constant) * patch_nce(query, key, len(fake), self.config.temperature)).mean()
-            for query, key in self.embedded(batch.ihc, fake)
+            for query, key in self.embedded(batch.ihc, features)
         ]
         return {
             "ASP": self.config.asp_weight * torch.stack(supervised).mean(),

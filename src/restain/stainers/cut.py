@@ -105,10 +105,12 @@ class Cut(Stainer):
         step.update("D", torch.stack(list(judged.values())).sum())
         with step.frozen(self.D):
             losses = self.adversarial_losses(fake, batch)
-            nce = self.contrast(x, fake, flipped)
+            features = self.features(fake, flipped)
+            nce = self.contrast(x, features)
             if config.identity:
-                nce = (nce + self.contrast(y, outputs[len(x) :], flipped)) / 2
-            losses |= {"NCE": config.nce_weight * nce} | self.paired_losses(fake, batch, step)
+                nce = (nce + self.contrast(y, self.features(outputs[len(x) :], flipped))) / 2
+            losses |= {"NCE": config.nce_weight * nce}
+            losses |= self.paired_losses(fake.flip(3) if flipped else fake, features, batch, step)
             step.update("G", torch.stack(list(losses.values())).sum())
         return {**judged, **losses}
 
@@ -120,28 +122,42 @@ class Cut(Stainer):
         """What G learns from D."""
         return {"G_GAN": self.config.gan(self.D(fake), real=True)}
 
-    def paired_losses(self, fake: Tensor, batch: PairBatch, step: Step) -> dict[str, Tensor]:  # noqa: ARG002
-        """What G learns from the real IHC of the same place: nothing in CUT."""
+    def paired_losses(
+        self,
+        fake: Tensor,  # noqa: ARG002 (for methods that use pairs)
+        features: list[Tensor],  # noqa: ARG002
+        batch: PairBatch,  # noqa: ARG002
+        step: Step,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """What G learns from the real IHC of the same place: nothing in CUT.
+
+        Args:
+            fake: G(x), the right way round.
+            features: of it, as ``features`` gives them.
+            batch: the pairs.
+            step: where the training stands.
+        """
         return {}
 
-    def contrast(self, source: Tensor, output: Tensor, flipped: bool = False) -> Tensor:
-        """The PatchNCE loss of ``output`` against ``source`` [N, 3, H, W], the mean over layers (Eq. 4; 0-d)."""
+    def features(self, image: Tensor, flipped: bool = False) -> list[Tensor]:
+        """What leaves the compared layers of the generator's encoder for ``image`` [N, 3, H, W], mirrored back."""
+        found: list[Tensor] = self.G.encode(image, self.config.nce_layers)
+        return [feature.flip(3) for feature in found] if flipped else found
+
+    def contrast(self, source: Tensor, features: list[Tensor]) -> Tensor:
+        """The PatchNCE loss of an output's ``features`` against ``source`` [N, 3, H, W], mean over layers (Eq. 4)."""
         losses = [
             patch_nce(query, key, len(source), self.config.temperature, self.config.across_images).mean()
-            for query, key in self.embedded(source, output, flipped)
+            for query, key in self.embedded(source, features)
         ]
         return torch.stack(losses).mean()
 
-    def embedded(self, source: Tensor, output: Tensor, flipped: bool = False) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer the embedded patches of ``output`` and, at the same random places, of ``source``."""
-        layers = self.config.nce_layers
-        queries = self.G.encode(output, layers)
-        if flipped:
-            queries = [query.flip(3) for query in queries]
-        places = random_places(queries, self.config.patches)
+    def embedded(self, source: Tensor, features: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer the embedded patches of an output and, at the same random places, of ``source``."""
+        places = random_places(features, self.config.patches)
         with torch.no_grad():
-            keys = self.F(self.G.encode(source, layers), places)
-        return list(zip(self.F(queries, places), keys, strict=True))
+            keys = self.F(self.features(source), places)
+        return list(zip(self.F(features, places), keys, strict=True))
 
     def stain(self, he: Tensor) -> Tensor:
         """G(x)."""

@@ -81,7 +81,10 @@ class Lifangda(cut.Cut):
 
     def __init__(self, config: Config) -> None:
         if config.level_weight and config.levels is None:
-            raise RestainError("lifangda: levels, the number of HER2 classes, is not known without a dataset; give it.")
+            raise RestainError(
+                "lifangda: the number of HER2 levels is not known. Give levels in the dataset's pairs.csv (columns name "
+                "and level), without a dataset --stainer.levels, or --stainer.level_weight 0 to do without them."
+            )
         super().__init__(config)
         self.config: Config
         self.needs = frozenset({"levels"} if config.level_weight else ())
@@ -115,10 +118,16 @@ class Lifangda(cut.Cut):
             "level": self.config.level_weight * level_cross_entropy(level, batch.level),
         }
 
-    def paired_losses(self, fake: Tensor, batch: PairBatch, step: Step) -> dict[str, Tensor]:  # noqa: ARG002
+    def paired_losses(
+        self,
+        fake: Tensor,
+        features: list[Tensor],
+        batch: PairBatch,
+        step: Step,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         """10 L_pNCE and 20 L_multi-scale."""
         scales = pyramid_l1(fake, batch.ihc, [0.0] + [1.0] * self.config.scales)
         return {
-            "pNCE": self.config.paired_weight * self.contrast(batch.ihc, fake),
+            "pNCE": self.config.paired_weight * self.contrast(batch.ihc, features),
             "multi_scale": self.config.multi_scale_weight * torch.stack(scales[1:]).sum(),
         }

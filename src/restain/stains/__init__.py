@@ -1,5 +1,6 @@
 """What colour says: deconvolution, optical density, DAB, membranes, nuclei and their density."""
 
+from restain.stains.blobs import ClassicalNuclei
 from restain.stains.deconvolution import (
     HED_FROM_RGB,
     RGB_FROM_HED,
@@ -12,7 +13,7 @@ from restain.stains.deconvolution import (
 from restain.stains.density import DensityScale, count, density_map
 from restain.stains.knowledge import Knowledge, KnowledgeOptions, extract, knowledge_picture
 from restain.stains.membrane import dab_only, dab_saturation, membrane_mask, membrane_ratio
-from restain.stains.nuclei import ClassicalNuclei, Detector, NucleusDetector, haematoxylin_mask, make_detector
+from restain.stains.nuclei import Detector, NucleusDetector, haematoxylin_mask, make_detector
 
 __all__ = [
     "HED_FROM_RGB",

@@ -19,8 +19,8 @@ class CellposeNuclei:
     Cellpose predicts a flow field towards each cell's centre and groups the pixels that flow together. As in TDKstain's
     code it is given the mask of the haematoxylin, not the image.
 
-    A Cellpose model file is a pickled state dict, and Cellpose opens it with ``torch.load``: take the file from
-    somebody you trust. Nothing is downloaded here.
+    A Cellpose model file is a PyTorch file; Cellpose 3.1 opens it with ``torch.load(weights_only=True)``, which runs no
+    code from it. Nothing is downloaded: Cellpose does that only where the file it is given does not exist.
 
     Args:
         model: the model file, e.g. ``cyto3`` or ``nuclei`` as Cellpose keeps them in ``~/.cellpose/models``.
@@ -38,7 +38,7 @@ class CellposeNuclei:
         if not model.is_file():
             raise RestainError(f"{model}: no such Cellpose model file; give the path of one (nothing is downloaded).")
         try:
-            from cellpose import models
+            from cellpose import models  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise RestainError(
                 f'Cellpose could not be imported ({error}). Install it with: pip install "restain[cellpose]"'

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from restain.core.errors import MissingResolutionError, RestainError
 from restain.stains.density import SIGMA, DensityScale, density_map
@@ -95,10 +96,13 @@ def extract(
         hard = membrane_mask(ihc, options.threshold, blur=False)
         centroids = np.concatenate([centroids, detector.in_mask(hard, mpp)])
     height, width = ihc.shape[:2]
+    # The middle of what the border leaves of a nucleus may lie on the outermost pixel, which the released filter
+    # repeats outwards: it would weigh as much as 15 nuclei, and min-max scaling would leave nothing of the others.
+    drawn = np.clip(centroids, 1, np.nextafter([width - 1, height - 1], 0))
     return Knowledge(
         dab=(dab_only(ihc) * 255).astype(np.uint8),
         dab_mask=membrane_mask(ihc, options.threshold, options.blur),
-        nuclei_map=density_map(centroids, (width, height), options.sigma, options.density_scale),
+        nuclei_map=density_map(drawn, (width, height), options.sigma, options.density_scale),
         centroids=centroids,
     )
 
@@ -134,7 +138,7 @@ def knowledge_picture(ihc: NDArray[np.uint8], knowledge: Knowledge, title: str =
     for index, (panel, label) in enumerate(zip(panels, labels, strict=True)):
         left = index * (size[0] + _GAP)
         sheet[_BAR:, left : left + size[0]] = panel
-        bar = np.full((_BAR, size[0], 3), 255, np.uint8)  # a long name ends where its panel ends
-        cv2.putText(bar, label, (2, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-        sheet[:_BAR, left : left + size[0]] = bar
+        bar = Image.new("RGB", (size[0], _BAR), "white")  # a long name ends where its panel ends
+        ImageDraw.Draw(bar).text((2, _BAR / 2), label, "black", ImageFont.load_default(14), anchor="lm")
+        sheet[:_BAR, left : left + size[0]] = np.asarray(bar)
     return sheet

@@ -76,8 +76,8 @@ def membrane_ratio(rgb: NDArray[np.uint8], thresholds: Sequence[float] = THRESHO
     Raises:
         ValueError: an image without pixels.
     """
-    values = np.sort(dab_saturation(rgb), axis=None)
-    if not values.size:
+    if not rgb.size:
         raise ValueError(f"an image without pixels has no membrane ratio: {rgb.shape}")
+    values = np.sort(dab_saturation(rgb), axis=None)
     below = np.searchsorted(values, np.asarray(thresholds, np.float64), side="right")
     return np.asarray(1 - below / values.size, np.float32)

@@ -1,7 +1,7 @@
 """Nuclei in H&E and IHC: where their centres lie.
 
 ``haematoxylin_mask`` is TDKstain's own segmentation; ``ClassicalNuclei`` is the default detector, which needs no
-weights; ``cellpose`` has the one TDKstain used.
+weights (``blobs`` has its method); ``cellpose`` has the one TDKstain used.
 """
 
 from __future__ import annotations
@@ -16,15 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.color import rgb2hed
 from skimage.exposure import rescale_intensity
-from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 from skimage.morphology import disk
 
 from restain.core.errors import RestainError
-from restain.slides import glass_colour
-from restain.stains.deconvolution import haematoxylin
-
-Plane = NDArray[np.float32]
 
 
 class NucleusDetector(Protocol):
@@ -69,6 +64,8 @@ def make_detector(kind: Detector = Detector.classical, cellpose_model: Path | No
         RestainError: Cellpose without a model file, with one that does not exist, or not installed.
     """
     if kind is Detector.classical:
+        from restain.stains.blobs import ClassicalNuclei  # as below
+
         return ClassicalNuclei()
     if cellpose_model is None:
         raise RestainError(
@@ -100,34 +97,9 @@ def haematoxylin_mask(
         uint8 [H, W], 0 or 255.
     """
     amount = rgb2hed(rgb)[..., 0]  # in double precision: the mask hangs on a threshold
-    scaled = rescale_intensity(amount, (amount.min(), np.percentile(amount, percentile)), (0, 255))
-    mask = scaled > threshold_otsu(scaled)
+    scaled = rescale_intensity(amount, (amount.min(), np.percentile(amount, percentile)), (0, 255))  # type: ignore[no-untyped-call]
+    mask = scaled > threshold_otsu(scaled)  # type: ignore[no-untyped-call]
     holes, _ = ndimage.label(~mask, ndimage.generate_binary_structure(2, connectivity))
     small = np.bincount(holes.ravel()) < hole_area
     mask |= small[holes]
-    return np.asarray(cv2.dilate(mask.astype(np.uint8) * 255, disk(dilation_radius)), np.uint8)
-
-
-class ClassicalNuclei:
-    """Blobs of haematoxylin as large as nuclei (first version)."""
-
-    name = "classical"
-
-    def __call__(self, rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.float64]:
-        """See ``NucleusDetector``."""
-        return _blobs(haematoxylin(rgb, glass_colour(rgb)), mpp)
-
-    def in_mask(self, mask: NDArray[np.uint8], mpp: float) -> NDArray[np.float64]:
-        """See ``NucleusDetector``."""
-        return _blobs(mask.astype(np.float32) / 255, mpp)
-
-
-def _blobs(amount: NDArray[np.float32], mpp: float) -> NDArray[np.float64]:
-    """Local maxima of a difference of Gaussians."""
-    sigma = 2.2 / mpp
-    blobs = cv2.GaussianBlur(amount, (0, 0), sigma) - cv2.GaussianBlur(amount, (0, 0), 1.6 * sigma)
-    peaks = peak_local_max(blobs, min_distance=max(1, round(2.5 / mpp)), exclude_border=False, threshold_abs=1e-3)
-    height = blobs[tuple(peaks.T)]
-    if len(height) > 1:
-        peaks = peaks[height > threshold_otsu(height) * 0.5]
-    return np.asarray(peaks[:, ::-1] + 0.5, np.float64)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8) * 255, disk(dilation_radius)), np.uint8)  # type: ignore[no-untyped-call]

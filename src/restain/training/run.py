@@ -15,7 +15,14 @@ from restain.core.files import remove_stale
 from restain.core.items import lock
 from restain.core.progress import console
 from restain.core.runs import RunFolder, checked_mpp
-from restain.data import PairFolder, dataset_fingerprint, read_dataset, without_bad_images
+from restain.data import (
+    MAPS,
+    PairFolder,
+    dataset_fingerprint,
+    knowledge_fingerprint,
+    read_dataset,
+    without_bad_images,
+)
 from restain.stainers.base import STAINERS, build
 from restain.training.batches import Batches, BatchOptions
 from restain.training.loop import Trainer
@@ -87,6 +94,8 @@ def train(
         "data": dataset_fingerprint(folder),
         "seed": training.seed,
     }
+    if stainer.needs.intersection(MAPS):
+        info["knowledge"] = knowledge_fingerprint(folder, batches.split)
     settings = {
         "method": method,
         "data": str(data.resolve()),
@@ -96,6 +105,8 @@ def train(
         "training": plain(training),
     }
     run = RunFolder(out)
+    if (out / "run.json").exists() and "imported" in run.info:
+        raise RestainError(f"{out}: was imported. It stains, but no training goes on from it; choose another --out.")
     with lock(out / ".lock") if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             run.start(info, settings, free=FREE)
