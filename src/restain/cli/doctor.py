@@ -16,6 +16,8 @@ from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
 from restain.core.runs import versions
 from restain.metrics import METRICS
+from restain.nn.backbones import VGG19_FILE
+from restain.nn.weights import cached_weights
 from restain.stainers.base import STAINERS
 
 
@@ -47,6 +49,9 @@ def examine() -> list[dict[str, Any]]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append({"check": "free disk here", "ok": free > 5, "finding": f"{free:.0f} GiB"})
     rows.append({"check": "stainers", "ok": True, "finding": ", ".join(entry.name for entry in STAINERS)})
+    vgg = cached_weights(VGG19_FILE)
+    finding = str(vgg) if vgg else f"none ({VGG19_FILE} in torch's cache): pix2pixhd's VGG term is left out"
+    rows.append({"check": "weights of VGG19", "ok": None, "finding": finding})
     for metric in METRICS:
         wanted = getattr(metric.info, "weights", None)
         if wanted:

@@ -21,7 +21,7 @@ def models(json: bool = False) -> int:
             "task": "stain",
             "paper": entry.info.paper,
             "licence": entry.info.code_licence,
-            "needs": sorted(entry.item.needs) or ["pairs"],
+            "needs": [*([] if "unpaired" in entry.item.needs else ["pairs"]), *sorted(entry.item.needs)],
         }
         for entry in STAINERS
     ]
