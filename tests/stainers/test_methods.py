@@ -15,6 +15,7 @@ from restain.core.files import read_csv
 from restain.core.runs import RunFolder
 from restain.losses.gan import GANLoss
 from restain.nn.backbones import VggFeatures
+from restain.slides import read_image, write_image
 from restain.stainers import asp, cyclegan, fastcut, lifangda, pix2pixhd, tdkstain
 from restain.stainers.base import STAINERS, build
 
@@ -149,11 +150,35 @@ def test_levels_come_from_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_unpaired_images_train_unpaired_methods_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_pairs(tmp_path / "pairs")
-    for file in (data / "IHC" / "train").iterdir():
-        file.rename(file.with_name(f"other_{file.name}"))
+    for split in ("train", "val"):
+        for file in (data / "IHC" / split).iterdir():
+            file.rename(file.with_name(f"other_{file.name}"))
     train("asp", data, tmp_path / "asp", "--stainer.discriminator_layers", "2", code=2)
     assert "only methods for unpaired images use" in " ".join(capsys.readouterr().err.split())
-    train("cut", data, tmp_path / "cut")
+    run = train("cut", data, tmp_path / "cut")
+    assert (run.samples / "epoch_0002.jpg").exists()
+    cached = train("cut", data, tmp_path / "cached", "--batches.cache_gib", "0.1")
+    assert (run.metrics).read_text() == cached.metrics.read_text(), "a cache changes no sample"
+
+
+def test_sample_pictures_may_have_other_sizes(tmp_path: Path) -> None:
+    """Validation images that are smaller than the networks take and no multiple of their strides."""
+    data = write_pairs(tmp_path / "pairs")
+    for side in ("HE", "IHC"):
+        for file in (data / side / "val").iterdir():
+            write_image(file, read_image(file)[:18, :30])
+    run = train("pix2pixhd", data, tmp_path / "run", "--stainer.discriminator_scales", "1")
+    assert (run.samples / "epoch_0002.jpg").exists()
+
+
+def test_images_of_a_size_that_does_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_pairs(tmp_path / "pairs")
+    for side in ("HE", "IHC"):
+        file = sorted((data / side / "train").iterdir())[3]
+        write_image(file, read_image(file)[:50, :50])
+    more = ["--batches.batch_size", "1", "--stainer.discriminator_scales", "1"]
+    train("pix2pixhd", data, tmp_path / "run", *more, code=1)
+    assert "00003_train_3+ has 50 x 50 px, which does not fit the method" in " ".join(capsys.readouterr().err.split())
 
 
 def test_images_smaller_than_the_networks_are_refused_with_the_size(

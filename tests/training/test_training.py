@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from restain.cli.main import main
 from restain.core.errors import ItemError, RestainError
+from restain.core.runs import RunFolder
 from restain.data import Augmentation
 from restain.stainers.pix2pix import Config, Generator, Pix2Pix
 from restain.training import loop
@@ -76,6 +78,44 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     state = load_state(tmp_path / "run" / "checkpoints" / loop.LAST)
     assert state["position"] == {"epoch": 2, "batch": 0, "step": 2}
     assert all(value.isfinite().all() for value in state["weights"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss whose gradient is not: the step's checkpoint would have lost the run."""
+    calls = 0
+    original = Pix2Pix.content_losses
+
+    def exploding(self: Pix2Pix, fake: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        losses = original(self, fake, real)
+        return losses if calls < 2 else losses | {"root": ((fake - fake.detach()) ** 2).sum().sqrt()}
+
+    monkeypatch.setattr(Pix2Pix, "content_losses", exploding)
+    with pytest.raises(ItemError, match="weights are not finite after step 2"):
+        train("pix2pix", SMALL, data, tmp_path / "bad", BATCHES, SHORT)
+    assert not (tmp_path / "bad" / "checkpoints" / loop.LAST).exists()
+
+
+def test_optimizers_take_up_their_state_where_the_networks_are(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their state goes to the device that their parameters are on at that moment: the networks are moved before."""
+    order: list[str] = []
+    setup, load = Fabric.setup_module, torch.optim.Adam.load_state_dict
+    monkeypatch.setattr(Fabric, "setup_module", lambda self, *a, **k: order.append("setup") or setup(self, *a, **k))
+    monkeypatch.setattr(
+        torch.optim.Adam, "load_state_dict", lambda self, state: order.append("load") or load(self, state)
+    )
+    train("pix2pix", SMALL, data, tmp_path / "run", BATCHES, SHORT)
+    run = RunFolder(tmp_path / "run")
+    run.set_status(status="running")
+    (run.checkpoints / loop.FINAL).unlink()
+    order.clear()
+    train("pix2pix", SMALL, data, tmp_path / "run", BATCHES, SHORT)
+    assert order == ["setup", "setup", "load", "load"]
 
 
 def test_a_run_of_other_settings_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,8 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
             if image.shape[:2] != first.he.shape[:2]:
                 raise ItemError(
                     f"{sample.name}: {image.shape[1]}x{image.shape[0]} px in one batch with {first.name} of "
-                    f"{first.he.shape[1]}x{first.he.shape[0]} px. Set the augmentation's crop, or batches of 1."
+                    f"{first.he.shape[1]}x{first.he.shape[0]} px. Set the augmentation's crop (pairs: or "
+                    "batches of 1)."
                 )
     return PairBatch(
         he=to_network([sample.he for sample in samples]),

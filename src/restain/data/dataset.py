@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from restain.data.records import LoneImage, PairFolder, PairRecord, Side
 from restain.data.sampler import Key
 
 Image = NDArray[np.uint8]
+_Key = tuple[Literal["pair", "he", "ihc"], int]
+"""What is read at once: a pair with its maps, or of unpaired sampling an image of one side; and its number."""
 
 
 class PairDataset(Dataset[PairSample]):
@@ -83,12 +85,12 @@ class PairDataset(Dataset[PairSample]):
         rng = np.random.default_rng([self.seed, epoch, index])
         if not self.unpaired:
             record: PairRecord | LoneImage = self.records[index]
-            he, ihc, *maps = self.augmentation(self._cache[index] if index in self._cache else self._read(index), rng)
+            he, ihc, *maps = self.augmentation(self._images(("pair", index)), rng)
         else:
-            sources, targets = self._sides["he"], self._sides["ihc"]
-            record, target, maps = sources[index % len(sources)], targets[int(rng.integers(len(targets)))], []
-            (he,) = self.augmentation([record.read_side("he")], rng)
-            (ihc,) = self.augmentation([target.read_side("ihc")], rng)
+            source, target = index % len(self._sides["he"]), int(rng.integers(len(self._sides["ihc"])))
+            record, maps = self._sides["he"][source], []
+            (he,) = self.augmentation(self._images(("he", source)), rng)
+            (ihc,) = self.augmentation(self._images(("ihc", target)), rng)
         level = -1 if record.level is None else self._class[record.level]
         return PairSample(record.name, he, ihc, level, dict(zip(self.maps, maps, strict=True)))
 
@@ -101,15 +103,21 @@ class PairDataset(Dataset[PairSample]):
         return self.augmentation.mpp(self.folder.mpp, (width, height))
 
     def cached(self) -> int:
-        """Number of pairs that are held in memory."""
+        """Number of pairs (of unpaired sampling: images) that are held in memory."""
         return len(self._cache)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers that are not forked get no copy of the cache: it would be as many times as large."""
         return {**self.__dict__, "_cache": {}}
 
-    def _read(self, index: int) -> Sequence[Image]:
-        """H&E, IHC and the maps that are needed, all of one size."""
+    def _images(self, what: _Key) -> Sequence[Image]:
+        return self._cache[what] if what in self._cache else self._read(what)
+
+    def _read(self, what: _Key) -> Sequence[Image]:
+        """H&E, IHC and the maps that are needed, all of one size; of a single side its image alone."""
+        side, index = what
+        if side != "pair":
+            return [self._sides[side][index].read_side(side)]
         record = self.records[index]
         pair = record.read()
         maps = [self._read_map(record, kind, pair[0].shape[:2]) for kind in self.maps]
@@ -130,20 +138,22 @@ class PairDataset(Dataset[PairSample]):
     def _advice(self) -> str:
         return f"Remove it and run `{knowledge_command(self.folder)}`."
 
-    def _read_cache(self, limit: int) -> dict[int, Sequence[Image]]:
-        """As many pairs as fit into ``limit`` bytes."""
-        if self.unpaired or not self.records:
-            return {}
-        count = min(len(self.records), limit // sum(image.nbytes for image in self._read(0)))
-        cache: dict[int, Sequence[Image]] = {}
+    def _read_cache(self, limit: int) -> dict[_Key, Sequence[Image]]:
+        """As many pairs (of unpaired sampling: images of either side in turn) as fit into ``limit`` bytes."""
+        keys: list[_Key] = [("pair", index) for index in range(len(self.records))]
+        if self.unpaired:
+            numbered = [(index, side) for side, images in self._sides.items() for index in range(len(images))]
+            keys = [(side, index) for index, side in sorted(numbered)]
+        count = min(len(keys), limit // sum(image.nbytes for image in self._read(keys[0])))
+        cache: dict[_Key, Sequence[Image]] = {}
         left = limit
         with ThreadPoolExecutor(cpu_threads()) as pool:
-            pairs = pool.map(self._read, range(count))
-            for index, pair in enumerate(track(pairs, f"reading {self.split}", count)):
-                left -= sum(image.nbytes for image in pair)
+            read = pool.map(self._read, keys[:count])
+            for key, images in zip(keys, track(read, f"reading {self.split}", count), strict=False):
+                left -= sum(image.nbytes for image in images)
                 if left < 0:
                     break
-                cache[index] = pair
+                cache[key] = images
         return cache
 
 

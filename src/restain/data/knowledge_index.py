@@ -233,6 +233,6 @@ def knowledge_fingerprint(folder: PairFolder, split: str) -> str | None:
     if index is None:
         files = [[record.name, {kind: file_stamp(path) for kind, path in record.extras.items()}] for record in records]
         return fingerprint({"maps": files})
-    entries = [index.pairs.get((record.split, record.name)) for record in records]
+    entries = [index.entry(record) for record in records]
     pairs = [[record.name, asdict(entry)] for record, entry in zip(records, entries, strict=True) if entry is not None]
     return fingerprint({"settings": index.settings, "pairs": pairs})

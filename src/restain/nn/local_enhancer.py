@@ -1,4 +1,4 @@
-"""pix2pixHD's coarse-to-fine generator (Wang 2018, section 3.1)."""
+"""pix2pixHD's coarse-to-fine generator (Wang 2018, section 3.2)."""
 
 from __future__ import annotations
 

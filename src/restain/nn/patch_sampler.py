@@ -14,7 +14,7 @@ class PatchSampler(nn.Module):
     Args:
         channels: of each feature map.
         width: of the embedding; 256 in CUT.
-        mlp: without it, features are only normalised (FastCUT's "sample").
+        mlp: without it, features are only normalised (the released code's "sample").
     """
 
     def __init__(self, channels: Sequence[int], width: int = 256, mlp: bool = True) -> None:

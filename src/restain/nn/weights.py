@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import struct
 import zipfile
@@ -84,3 +85,9 @@ def cached_weights(name: str) -> Path | None:
     """The file ``name`` in torch's usual download cache; None where it is not there. Nothing is downloaded."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     return path if path.is_file() else None
+
+
+def content_hash(path: Path) -> int:
+    """A number from 1 that is another for another file."""
+    with path.open("rb") as stream:
+        return 1 + int(hashlib.file_digest(stream, "sha256").hexdigest()[:12], 16)

@@ -17,7 +17,6 @@ from torch import Tensor
 from restain.data import PairBatch
 from restain.losses.adaptive_nce import Schedule, WeightFunction, adaptive_weights
 from restain.losses.gaussian_pyramid import gaussian_pyramid_l1
-from restain.losses.nce import patch_nce
 from restain.nn.spectral import normalise_spectra, reference_spectral
 from restain.stainers import cut
 from restain.stainers.base import Step, register
@@ -59,7 +58,7 @@ class Asp(cut.Cut):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config
-        self.smallest = max(self.smallest, 96)  # the coarsest blurred level of the pyramid must have 3 px
+        self.smallest = max(self.smallest, 48)  # the coarsest blurred level of the pyramid must have 3 px
         if config.spectral_norm:
             normalise_spectra(self.G)
             normalise_spectra(self.D)
@@ -68,7 +67,7 @@ class Asp(cut.Cut):
         """The adaptive supervised PatchNCE (Eq. 3 to 6) and the Gaussian pyramid (section 2.3)."""
         t, constant = (step.epoch - 1) / step.epochs, 1 - step.epochs_decay / step.epochs
         supervised = [
-            (self.agreement(query, key, t, constant) * patch_nce(query, key, len(fake), self.config.temperature)).mean()
+            (self.agreement(query, key, t, constant) * self.nce(query, key, len(fake))).mean()
             for query, key in self.embedded(batch.ihc, features)
         ]
         return {

@@ -70,7 +70,7 @@ class GanConfig:
                 raise RestainError(f"{field.name} is {value}; it is at least 1.")
             if field.name.endswith("_weight") and not 0 <= value < math.inf:
                 raise RestainError(f"{field.name} is {value}; a weight is a number of at least 0.")
-        if not (self.learning_rate > 0 and 0 <= self.beta1 < 1):
+        if not (0 < self.learning_rate < math.inf and 0 <= self.beta1 < 1):
             raise RestainError("learning_rate is above 0, beta1 in [0, 1).")
         if self.gan is GANLoss.wgangp:
             raise RestainError("gan: there is no gradient penalty here, which wgangp needs; take vanilla or lsgan.")

@@ -145,12 +145,13 @@ class Cut(Stainer):
         return [feature.flip(3) for feature in found] if flipped else found
 
     def contrast(self, source: Tensor, features: list[Tensor]) -> Tensor:
-        """The PatchNCE loss of an output's ``features`` against ``source`` [N, 3, H, W], mean over layers (Eq. 4)."""
-        losses = [
-            patch_nce(query, key, len(source), self.config.temperature, self.config.across_images).mean()
-            for query, key in self.embedded(source, features)
-        ]
+        """The PatchNCE loss of an output's ``features`` against ``source`` [N, 3, H, W], mean over layers (Eq. 3)."""
+        losses = [self.nce(query, key, len(source)).mean() for query, key in self.embedded(source, features)]
         return torch.stack(losses).mean()
+
+    def nce(self, query: Tensor, key: Tensor, images: int) -> Tensor:
+        """The InfoNCE of each location, [n] (Eq. 2)."""
+        return patch_nce(query, key, images, self.config.temperature, self.config.across_images)
 
     def embedded(self, source: Tensor, features: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Of each layer the embedded patches of an output and, at the same random places, of ``source``."""

@@ -32,7 +32,7 @@ class Config(GanConfig):
     Attributes:
         generator_blocks: residual blocks of both generators, 9 (section 4, for images of 256 px and more).
         norm: instance (section 4) or batch.
-        cycle_he_weight: lambda of H&E to IHC and back, 10 (section 3.3).
+        cycle_he_weight: lambda of H&E to IHC and back, 10 (section 4).
         cycle_ihc_weight: lambda of IHC to H&E and back, 10.
         identity_weight: of the identity loss, as a share of the cycle weights, 0.5 (section 5.2); 0 leaves it out.
         pool: fakes that the discriminators remember, 50 (section 4).
@@ -134,9 +134,9 @@ class CycleGAN(Stainer):
 
     def extra_state(self) -> dict[str, Tensor]:
         """The pools."""
-        return {name: torch.stack(pool.images) for name, pool in self.pools.items() if pool.images}
+        return {f"{name}.{i}": image for name, pool in self.pools.items() for i, image in enumerate(pool.images)}
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
         """Fill the pools again."""
-        for name, images in state.items():
-            self.pools[name].images = list(images)
+        for name, pool in self.pools.items():
+            pool.images = [state[f"{name}.{i}"] for i in range(len(state)) if f"{name}.{i}" in state]

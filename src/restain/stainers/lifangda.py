@@ -2,10 +2,10 @@
 
 Paper: Zhu et al., "Breast cancer immunohistochemical image generation: a benchmark dataset and challenge review",
 2023, section V.C, Eq. 13. Authors' code: none released.
-Decided here, where the review is silent: the level head is a mean over the discriminator's last features and one linear
-layer, learns from real IHC and judges the fakes; the multi-scale term is the sum of L1 at S1 to S3 of pyramid pix2pix
-in its own proportions (all alike); training length and optimizer are CUT's. Table I says that levels are not used, but
-Eq. 13 has their term: it is on, ``level_weight`` 0 switches it off.
+Decided here, where the review is silent: the level head is a mean over the discriminator's last features and one
+linear layer, learns from real IHC and judges the fakes; the multi-scale term is the sum of L1 at S1 to S3 of pyramid
+pix2pix in its own proportions (all alike); the optimizer is CUT's, length and crop are those of ASP, by the same
+author. Table I says that levels are not used, but Eq. 13 has their term: it is on, ``level_weight`` 0 switches it off.
 """
 
 from __future__ import annotations

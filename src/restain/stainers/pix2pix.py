@@ -58,7 +58,7 @@ class Config(GanConfig):
     Attributes:
         generator: BCI compares unet_256 and resnet_9blocks (section 5.1: the residual one is better).
         norm: batch (Isola 6.1) or instance.
-        dropout: 0.5 in the generator, the noise z of Isola 3.2; on in the released training.
+        dropout: 0.5 in the generator, the noise z of Isola 3.1; on in the released training.
         gan: vanilla (Isola Eq. 1).
         l1_weight: lambda of Isola Eq. 4, 100.
         inference_norm: running statistics (default) or the image's own, as the authors' test script; it may be changed

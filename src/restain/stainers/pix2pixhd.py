@@ -29,7 +29,7 @@ from restain.nn.generators import ResnetGenerator
 from restain.nn.init import init_normal
 from restain.nn.local_enhancer import LocalEnhancer
 from restain.nn.norms import Norm
-from restain.nn.weights import cached_weights
+from restain.nn.weights import cached_weights, content_hash
 from restain.stainers.base import GanConfig, Stainer, Step, register
 
 
@@ -40,7 +40,8 @@ class Config(GanConfig):
     Attributes:
         downsamplings: stride-2 convolutions of the global generator, 4 (released code).
         generator_blocks: its residual blocks, 9 (released code).
-        enhancers: local enhancers above the global generator (section 3.1), 0 or more; the paper's 2048 px need 1.
+        enhancers: local enhancers above the global generator (section 3.2), 0 or more; the paper's 2048 px need 1.
+            They go with generator_width 32: each makes the global generator twice as wide.
         enhancer_blocks: residual blocks of each, 3 (released code).
         discriminator_scales: 3 in the paper (section 3.2), 2 in the released code (default); TDKstain's setting is 3.
         norm: instance (released code) or batch.
@@ -94,13 +95,14 @@ class Pix2PixHD(Stainer):
         init_normal(self.G)
         init_normal(self.D)
         self._perceptual: list[PerceptualLoss] | None = None  # one, or none; made when the training begins
+        self._vgg = 0
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for G and for D."""
         return {"G": self.adam(self.G), "D": self.adam(self.D)}
 
     def training_step(self, batch: PairBatch, step: Step) -> dict[str, Tensor]:
-        """G, then D (as released), on the same fake; LSGAN summed over scales (Eq. 2), feature matching (Eq. 4)."""
+        """G, then D (as released), on the same fake; LSGAN summed over scales (Eq. 3), feature matching (Eq. 4)."""
         x, y, gan = batch.he, batch.ihc, self.config.gan
         fake = self.G(x)
         real_features = self.D.features(torch.cat([x, y], 1))
@@ -125,6 +127,7 @@ class Pix2PixHD(Stainer):
         if self._perceptual is None:
             file = self.config.vgg_file or cached_weights(VGG19_FILE)
             self._perceptual = [PerceptualLoss(file)] if self.config.vgg_weight and file else []
+            self._vgg = content_hash(file) if self.config.vgg_weight and file else 0
             if self.config.vgg_weight and not file:
                 console.print(
                     f"pix2pixhd: trains without its VGG term: {VGG19_FILE} is not in torch's cache. Give the file with "
@@ -133,15 +136,17 @@ class Pix2PixHD(Stainer):
         return self._perceptual
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Whether the VGG term is part of this training."""
-        return {"vgg": torch.tensor(bool(self.perceptual()))}
+        """Which weights the VGG term of this training has; 0 where it has none."""
+        self.perceptual()
+        return {"vgg": torch.tensor(self._vgg)}
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
         """Refuse to go on with another loss than the run began with."""
-        if bool(state["vgg"]) != bool(self.perceptual()):
-            had = "with" if state["vgg"] else "without"
+        self.perceptual()
+        if int(state["vgg"]) != self._vgg:
+            had = "without" if not state["vgg"] else "with other weights in" if self._vgg else "with"
             raise RestainError(
-                f"this run was begun {had} the VGG term. Put {VGG19_FILE} where it was (or away), or begin another run."
+                f"This run was begun {had} the VGG term. Put {VGG19_FILE} where it was (or away), or begin another run."
             )
 
     def stain(self, he: Tensor) -> Tensor:

@@ -63,6 +63,8 @@ class Config(GanConfig):
         super().__post_init__()
         if self.estimator_warmup_epochs < 0:
             raise RestainError("estimator_warmup_epochs is at least 0.")
+        if self.nuclei_weight and not self.estimator_weight:
+            raise RestainError("estimator_weight is 0: the nuclei branch needs an estimator that learns.")
         if self.estimator_warmup_epochs and not self.nuclei_weight:
             raise RestainError("estimator_warmup_epochs: with nuclei_weight 0 there is no estimator to warm up.")
 
@@ -114,18 +116,18 @@ class TDKStain(Stainer):
         )  # fmt: skip
         patch = partial(PatchDiscriminator, 6, config.discriminator_width, config.discriminator_layers, config.norm)
         self.D = MultiScaleDiscriminator(config.discriminator_scales, patch)
-        networks: list[nn.Module] = [self.G, self.D]
+        # Each is initialised where it is made: G and D begin alike with and without E.
+        init_normal(self.G)
+        init_normal(self.D)
         # The activations after each stride-2 convolution: modules 6, 9, 12 of a generator with three of them.
         self.layers = tuple(range(6, 3 * config.downsamplings + 4, 3))
         self.needs = frozenset({"dab", "dab_mask"} if config.membrane_weight else ())
         if config.nuclei_weight:
             channels = sum(self.G.channels(self.layers))
             self.E = DensityEstimator(channels, config.estimator_width, config.estimator_blocks, config.norm)
-            networks.append(self.E)
+            init_normal(self.E)
             self.needs |= {"nuclei_map"}
         self.fit_sides(self.G, self.D)
-        for network in networks:
-            init_normal(network)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for each network."""
@@ -134,6 +136,10 @@ class TDKStain(Stainer):
     def training_step(self, batch: PairBatch, step: Step) -> dict[str, Tensor]:
         """E, D, then G (section 2, "Training Strategy")."""
         x, y, config = batch.he, batch.ihc, self.config
+        if config.estimator_warmup_epochs >= step.epochs:
+            raise RestainError(
+                f"estimator_warmup_epochs: the training has {step.epochs} epochs; leave some for G and D."
+            )
         judged = {}
         if config.nuclei_weight:
             with torch.no_grad():

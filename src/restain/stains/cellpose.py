@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from scipy import ndimage
 
 from restain.core.errors import RestainError
 from restain.stains.nuclei import haematoxylin_mask
+
+
+def _version() -> str:
+    """Cellpose's version; empty where it has none."""
+    try:
+        return metadata.version("cellpose")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 class CellposeNuclei:
@@ -43,6 +52,10 @@ class CellposeNuclei:
             raise RestainError(
                 f'Cellpose could not be imported ({error}). Install it with: pip install "restain[cellpose]"'
             ) from error
+        if _version().startswith("4"):
+            raise RestainError(
+                f'Cellpose {_version()} is installed; restain works with version 3: pip install "restain[cellpose]"'
+            )
         self._model = models.CellposeModel(gpu=gpu, pretrained_model=str(model))
 
     def __call__(self, rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.float64]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.data import (
     Augmentation,
     EpochBatchSampler,
     PairBatch,
     PairDataset,
     PairFolder,
-    PairSample,
     collate,
     make_dataloader,
+    require,
 )
 
 SAMPLES = 4
@@ -64,6 +64,7 @@ class Batches:
 
     def __init__(self, folder: PairFolder, options: BatchOptions, seed: int, needs: Collection[str]) -> None:
         self._folder, self._options, self._seed = folder, options, seed
+        self._needs, self._multiple, self._smallest = needs, 1, 1
         cache = int(options.cache_gib * 2**30)
         self._dataset = PairDataset(
             folder, options.split, options.augmentation, seed=seed, needs=needs, cache_bytes=cache
@@ -87,7 +88,18 @@ class Batches:
         """The batches of an epoch (counted from 1), from batch ``start`` on."""
         if start < len(self):
             self._sampler.set_epoch(number, start)
-            yield from self._loader
+            for batch in self._loader:
+                height, width = batch.he.shape[2:]
+                if not self._fits(height, width):
+                    raise ItemError(
+                        f"{self._folder.root}: {batch.names[0]} has {width} x {height} px, which does not fit the "
+                        f"method (multiples of {self._multiple}, at least {self._smallest} px), though others do. "
+                        "Use --batches.augmentation.crop."
+                    )
+                yield batch
+
+    def _fits(self, height: int, width: int) -> bool:
+        return not height % self._multiple and not width % self._multiple and min(height, width) >= self._smallest
 
     def require_sides(self, multiple: int, smallest: int) -> None:
         """Check that the images, as training sees them, fit the networks.
@@ -99,9 +111,10 @@ class Batches:
         Raises:
             RestainError: they do not; the crop that would is named.
         """
+        self._multiple, self._smallest = multiple, smallest
         height, width = self._dataset[(1, 0)].he.shape[:2]
         least = -(-smallest // multiple) * multiple
-        if height % multiple or width % multiple or min(height, width) < smallest:
+        if not self._fits(height, width):
             fits = min(height, width) // multiple * multiple
             hint = f"--batches.augmentation.crop {fits}" if fits >= least else f"images of at least {least} px"
             raise RestainError(
@@ -114,24 +127,36 @@ class Batches:
         """The um/px that the network sees; None where the dataset does not say its own."""
         return self._dataset.image_mpp()
 
-    def samples(self) -> PairBatch:
-        """The pairs of sample pictures: the first of split ``val``, else of the training split, unaugmented."""
-        split = "val" if self._folder.split("val") else self._options.split
-        records = self._folder.split(split)
-        chosen = [records[i * len(records) // min(SAMPLES, len(records))] for i in range(min(SAMPLES, len(records)))]
+    def samples(self, least: int) -> PairBatch:
+        """What sample pictures show: the first of split ``val``, else of the training split, unaugmented.
+
+        Args:
+            least: least side that the network takes, px; smaller images are continued by reflection.
+
+        Returns:
+            The middles of up to ``SAMPLES`` pairs; of unpaired methods each H&E with an IHC of another place.
+        """
+        there = {record.split for record in self._folder.records} | {image.split for image in self._folder.lone}
+        unpaired = {"unpaired"}.intersection(self._needs)
+        split = self._options.split
+        if "val" in there:
+            try:
+                require(self._folder, "val", unpaired)
+                split = "val"
+            except RestainError:
+                pass  # it has no pairs, or images of one side alone
         whole = self._options.augmentation.without_chance()
-        pairs = [whole(record.read(), np.random.default_rng(0)) for record in chosen]
-        side = min(min(image.shape[:2]) for pair in pairs for image in pair)
+        dataset = PairDataset(self._folder, split, whole, seed=self._seed, needs=unpaired)
+        count = min(SAMPLES, len(dataset))
+        chosen = [dataset[(0, i * len(dataset) // count)] for i in range(count)]
+        side = min(min(image.shape[:2]) for sample in chosen for image in (sample.he, sample.ihc))
         side = min(side, self._options.augmentation.crop or side)  # what the network was made for fits into memory
-        return collate(
-            [
-                PairSample(record.name, _centre(he, side), _centre(ihc, side), -1)
-                for record, (he, ihc) in zip(chosen, pairs, strict=True)
-            ]
-        )
+        side = side // self._multiple * self._multiple or side
+        return collate([replace(s, he=_centre(s.he, side, least), ihc=_centre(s.ihc, side, least)) for s in chosen])
 
 
-def _centre(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The square of ``side`` px in the middle."""
+def _centre(image: NDArray[np.uint8], side: int, least: int) -> NDArray[np.uint8]:
+    """The square of ``side`` px in the middle, continued by reflection to ``least`` px."""
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    return image[top : top + side, left : left + side]
+    more = max(0, least - side)
+    return np.pad(image[top : top + side, left : left + side], ((0, more), (0, more), (0, 0)), mode="symmetric")

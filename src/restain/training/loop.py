@@ -6,6 +6,7 @@ here), so a run that was killed and started again ends with the weights of one t
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restain.core.errors import ItemError
@@ -146,9 +146,7 @@ class Trainer:
         if self.options.ema is not None:
             self.average = AveragedModel(self.stainer, multi_avg_fn=get_ema_multi_avg_fn(self.options.ema))  # type: ignore[no-untyped-call]
         checkpoint = self.run.checkpoints / LAST
-        if checkpoint.exists():
-            self._restore(checkpoint, optimizers)
-            console.print(f"Resuming {self.run.path} at epoch {self.position.epoch}, step {self.position.step}.")
+        resumed = self._restore(checkpoint) if checkpoint.exists() else None
         if self.average is not None:
             self.average.to(self.fabric.device)
         for name, network in list(self.stainer.named_children()):
@@ -156,32 +154,34 @@ class Trainer:
             for method in getattr(network, "forward_methods", ()):
                 wrapped.mark_forward_method(method)
             setattr(self.stainer, name, wrapped)
+        if resumed is not None:
+            # Only now: an optimizer takes its state to where its parameters lie at this moment.
+            with _of_this_training(checkpoint):
+                for name, optimizer in optimizers.items():
+                    optimizer.load_state_dict(optimizer_state(resumed[name]))
+            console.print(f"Resuming {self.run.path} at epoch {self.position.epoch}, step {self.position.step}.")
         self.optimizers: dict[str, Any] = {
             name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()
         }
         self.step = FabricStep(self.fabric, self.optimizers, self.options.schedule)
         self.stainer.train()
 
-    def _restore(self, checkpoint: Path, optimizers: dict[str, Optimizer]) -> None:
-        """Take all state from ``checkpoint``.
+    def _restore(self, checkpoint: Path) -> dict[str, Any]:
+        """Take all state from ``checkpoint`` but that of the optimizers, which is returned by name.
 
         Raises:
             ItemError: it is not one of this training.
         """
         state = load_state(checkpoint)
-        try:
+        with _of_this_training(checkpoint):
             self.stainer.load_state_dict(state["weights"])
             self.stainer.load_extra_state(state["extra"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            for name, optimizer in optimizers.items():
-                optimizer.load_state_dict(optimizer_state(state["optimizers"][name]))
             self.fabric.strategy.precision.load_state_dict(state["precision"])
             self.position = Position(**state["position"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise ItemError(
-                f"{checkpoint}: is no checkpoint of this training ({_brief(error)}). Begin again in another --out."
-            ) from error
+            optimizers: dict[str, Any] = state["optimizers"]
+        return optimizers
 
     def _step(self, batch: PairBatch) -> dict[str, float]:
         """One training step; the losses as numbers."""
@@ -195,8 +195,9 @@ class Trainer:
         place.batch += 1
         place.step += 1
         named = dict(zip(losses, values, strict=True))
-        bad = [name for name, value in named.items() if not torch.isfinite(torch.tensor(value))]
-        if bad:
+        bad = [name for name, value in named.items() if not math.isfinite(value)]
+        if self._anywhere(bool(bad)):
+            bad = bad or ["of another process"]
             raise ItemError(
                 f"{self.run.path}: loss {', '.join(bad)} is not finite at step {place.step} (epoch {place.epoch}). The "
                 "last good checkpoint was kept. Lower the learning rate or use --training.precision full in a new "
@@ -206,14 +207,20 @@ class Trainer:
             self.average.update_parameters(self.stainer)
         return named
 
+    def _anywhere(self, here: bool) -> bool:
+        """Whether it is so in any of the processes that train together."""
+        flag = torch.tensor(float(here), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="sum"))
+
     def _end_epoch(self) -> None:
         """Move to the next epoch, write the checkpoint and the sample pictures."""
+        self._require_finite()
         done = self.position.epoch
         every = self.options.sample_every
         last = done == self.options.schedule.epochs
         if every and (done % every == 0 or last):
             # All processes stain, one writes: strategies that share networks meet in every forward pass.
-            picture = sample_picture(self._staining(), self.batches.samples())
+            picture = sample_picture(self._staining(), self.batches.samples(self.stainer.least))
             if self.fabric.is_global_zero:
                 write_image(self.run.samples / f"epoch_{done:04d}.jpg", picture)
         if self.options.keep_every and done % self.options.keep_every == 0:
@@ -226,7 +233,21 @@ class Trainer:
         staining: Stainer = self.average.module if self.average is not None else self.stainer  # type: ignore[assignment]
         return staining
 
+    def _require_finite(self) -> None:
+        """Refuse to keep weights that a finite loss with another gradient has spoilt.
+
+        Raises:
+            ItemError: a weight is not finite; the last good checkpoint stays.
+        """
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.stainer.parameters())
+        if self._anywhere(not finite):
+            raise ItemError(
+                f"{self.run.path}: the weights are not finite after step {self.position.step}. The last good checkpoint "
+                "was kept. Lower the learning rate in a new --out."
+            )
+
     def _save(self) -> None:
+        self._require_finite()
         if not self.fabric.is_global_zero:
             return
         state = {
@@ -302,6 +323,21 @@ def load_weights(run: RunFolder, stainer: Stainer, checkpoint: str | None = None
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ItemError(f"{file}: does not fit the run's config.yaml ({_brief(error)}).") from error
     return stainer.eval()
+
+
+@contextmanager
+def _of_this_training(checkpoint: Path) -> Iterator[None]:
+    """Turn what goes wrong when ``checkpoint`` is taken up into a message.
+
+    Raises:
+        ItemError: it is not one of this training.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ItemError(
+            f"{checkpoint}: is no checkpoint of this training ({_brief(error)}). Begin again in another --out."
+        ) from error
 
 
 def _brief(error: Exception) -> str:
