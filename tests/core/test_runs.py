@@ -24,5 +24,18 @@ def test_a_folder_with_other_files_and_one_without_a_run_are_refused(tmp_path: P
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(RestainError, match="not empty"):
         RunFolder(tmp_path).start({"method": "m"}, {})
+    mine = tmp_path / "other"
+    mine.mkdir()
+    (mine / "config.yaml").write_text("keep")
+    with pytest.raises(RestainError, match="not empty"):
+        RunFolder(mine).start({"method": "m"}, {})
+    assert (mine / "config.yaml").read_text() == "keep"
+    (mine / "config.yaml").write_text("a: 1\n")  # what a run with these settings leaves, killed at its first moment
+    assert RunFolder(mine).start({"method": "m"}, {"a": 1}) is False
+    deep = RunFolder(tmp_path / "deep")
+    deep.path.mkdir()
+    (deep.path / "config.yaml").write_text("a: " + "[" * 5000)
+    with pytest.raises(RestainError, match="not a readable configuration"):
+        _ = deep.config
     with pytest.raises(RestainError, match="not a run folder"):
         _ = RunFolder(tmp_path).info

@@ -174,6 +174,29 @@ def test_map_of_another_size_or_damaged_is_named_with_the_command(data: Path, sa
     dataset[0, 0]
 
 
+def test_check_tells_maps_that_training_would_stumble_over(data: Path, save, picture) -> None:
+    first, second, *_ = read_dataset(data).split("train")
+    save(first.extras["dab_mask"], picture(0, 20, 30)[..., 0])
+    second.extras["dab"].write_bytes(b"nothing")
+    found = {p.file: p.message for p in check_dataset(data).problems if p.kind == "map-unusable"}
+    assert found.keys() == {str(first.extras["dab_mask"]), str(second.extras["dab"])}
+    assert "20x30 px, but its pair has 64x64 px" in found[str(first.extras["dab_mask"])].replace("30x20", "20x30")
+
+
+def test_a_folder_of_that_name_that_is_another_s_is_refused(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "pairs")
+    (root / "knowledge").mkdir()
+    (root / "knowledge" / "overview.png").write_text("mine")
+    with pytest.raises(RestainError, match=r"holds overview.png, but no knowledge.json"):
+        make_knowledge(root, mpp=MPP, workers=0)
+    assert (root / "knowledge" / "overview.png").read_text() == "mine"
+
+
+def test_a_model_without_its_detector_is_refused(data: Path) -> None:
+    with pytest.raises(RestainError, match="of use with --detector cellpose alone"):
+        make_knowledge(data, KnowledgeOptions(cellpose_model=data / "nofile"), mpp=MPP, workers=0)
+
+
 def test_missing_maps_name_the_command(tmp_path: Path) -> None:
     root = write_pairs(tmp_path / "my data")
     with pytest.raises(RestainError, match=r"\(dab_mask\), but split train has none") as caught:
@@ -218,7 +241,18 @@ def test_maps_that_do_not_fit_are_told_before_training(data: Path, save, picture
         PairDataset(read_dataset(data), "train", needs=MAPS)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"options": {}, "model": null, "pairs": [{"split": "train"}]}'])
+def _row(mpp: str, nuclei: str) -> str:
+    pair = f'{{"split": "train", "name": "a", "ihc": "1-2", "mpp": {mpp}, "nuclei": {nuclei}}}'
+    return f'{{"options": {{}}, "model": null, "pairs": [{pair}]}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", '{"options": {}, "model": null, "pairs": [{"split": "train"}]}',
+        _row("0.5", "Infinity"), _row("0", "3"), _row("NaN", "3"), _row("0.5", "1" + 400 * "0"), _row("0.5", "-1"),
+    ],
+)  # fmt: skip
 def test_unreadable_index(data: Path, text: str) -> None:
     (data / "knowledge" / "knowledge.json").write_text(text)
     with pytest.raises(RestainError, match=r"knowledge\.json: .*UM_PER_PX`, which makes the maps again") as caught:

@@ -144,7 +144,7 @@ def test_levels_come_from_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixt
         for number, file in enumerate(sorted((data / side / "val").iterdir())):
             file.rename(file.with_name(f"v{number}.png"))
     train("lifangda", data, tmp_path / "without", code=2)
-    assert "Give levels in the dataset's pairs.csv" in " ".join(capsys.readouterr().err.split())
+    assert "give levels in the dataset's pairs.csv" in " ".join(capsys.readouterr().err.split())
     train("lifangda", data, tmp_path / "off", "--stainer.level_weight", "0")
 
 
@@ -220,6 +220,10 @@ def test_asp_weights_begin_to_count_when_the_rate_decays() -> None:
         ("tdkstain", {"l1_weight": float("nan")}),
         ("tdkstain", {"estimator_warmup_epochs": 1, "nuclei_weight": 0.0}),
         ("asp", {"generator_width": 0}),
+        ("cut", {"generator_width": 10**9}),
+        ("cut", {"generator_blocks": 99_999_999}),
+        ("tdkstain", {"downsamplings": 40}),
+        ("tdkstain", {"estimator_weight": 0.0}),
         ("asp", {"gan": GANLoss.wgangp}),
     ],
 )

@@ -45,14 +45,17 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def interrupt(words: list[str], out: Path, number: int) -> int:
-    """Start, wait for the first checkpoint and a little longer, send the signal; the exit code."""
-    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE)
+def interrupt(words: list[str], out: Path, number: int, group: bool = False) -> int:
+    """Start, wait for the first checkpoint and a little longer, send the signal (to the whole group); the exit code."""
+    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (out / "checkpoints" / LAST).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.poll() is None, "it was over before it could be interrupted"
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     process.communicate(timeout=60)
     return process.returncode
 
@@ -69,6 +72,14 @@ def test_interrupted_and_started_again_ends_bit_identical(
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert (out / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_stops_as_ctrl_c_does(data: Path, tmp_path: Path, number: int) -> None:
+    """As a cluster or a terminal sends it: the processes that read images leave it to the one that trains."""
+    out = tmp_path / "run"
+    assert interrupt([*command(data, out), "--batches.workers", "2"], out, number, group=True) == 130
+    assert (out / "checkpoints" / LAST).exists()
 
 
 def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _shipped(previous: str, word: str, method: str) -> str:
         )
     try:
         found = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("method", method)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise RestainError(f"{path}: not a recipe that can be read ({error}).") from error
     if found != method:
         raise RestainError(f"{path}: is a recipe of {found}, not of {method}.")

@@ -88,7 +88,7 @@ class RunFolder:
         file = self.path / "config.yaml"
         try:
             document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise RestainError(f"{file}: not a readable configuration ({error}).") from error
         if not isinstance(document, dict):
             raise RestainError(f"{file}: not a configuration.")
@@ -122,10 +122,11 @@ class RunFolder:
                     "run.\n" + "\n".join(changed)
                 )
             return True
-        if self.path.is_dir() and any(_foreign(file.name) for file in self.path.iterdir()):
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        if self.path.is_dir() and any(_foreign(file, text) for file in self.path.iterdir()):
             raise RestainError(f"{self.path}: is not empty and not a run folder. Choose another --out.")
         # run.json comes last: a run without it has not begun.
-        write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_text(self.path / "config.yaml", text)
         write_json(self.path / "run.json", {**info, "versions": versions(), "status": "running"})
         return False
 
@@ -134,9 +135,11 @@ class RunFolder:
         write_json(self.path / "run.json", self.info | fields)
 
 
-def _foreign(name: str) -> bool:
-    """Whether a file is not one that a run killed at its first moment leaves."""
-    return name not in (".lock", "config.yaml") and not name.startswith(".tmp-")
+def _foreign(file: Path, config: str) -> bool:
+    """Whether a file is not one that a run with this ``config``, killed at its first moment, leaves."""
+    if file.name == "config.yaml" and file.is_file():
+        return file.read_bytes() != config.encode()
+    return file.name != ".lock" and not file.name.startswith(".tmp-")
 
 
 def checked_mpp(value: Any, source: str) -> float | None:

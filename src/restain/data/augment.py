@@ -91,7 +91,8 @@ def _crop(image: Image, side: int, place: NDArray[np.float64]) -> Image:
     height, width = image.shape[:2]
     if min(height, width) < side:
         raise RestainError(
-            f"augmentation: crop {side} px does not fit into images of {width}x{height} px; give a smaller crop."
+            f"augmentation: crop {side} px does not fit into images of {width}x{height} px. Give a smaller one: "
+            f"--batches.augmentation.crop {min(height, width) // 16 * 16 or min(height, width)}, or null."
         )
     top, left = (int(part * (room + 1)) for part, room in zip(place, (height - side, width - side), strict=True))
     return image[top : top + side, left : left + side]

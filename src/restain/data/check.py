@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from restain.core.errors import ItemError
+from restain.core.workers import cpu_threads
 from restain.data.knowledge_index import index_file, knowledge_command, read_index, why_unusable
 from restain.data.layouts import MAPS
 from restain.data.reading import read_dataset
@@ -66,7 +68,7 @@ def check_dataset(root: str | Path) -> DatasetReport:
     folder = read_dataset(root)
     scanned = scan(folder, "checking pairs")
     problems = [*folder.problems, *_bad_images(scanned), *_mixed_sizes(scanned), *_repeated(scanned)]
-    problems += [*_levels(folder), *_splits(folder), *_origin(folder), *_maps(folder)]
+    problems += [*_levels(folder), *_splits(folder), *_origin(folder), *_maps(folder), *_map_images(scanned)]
     problems.sort(key=lambda problem: problem.severity)
     bad = {problem.file for problem in problems if problem.severity == "error"}
     good = [record for record in folder.records if not {str(record.he), str(record.ihc)} & bad]
@@ -218,6 +220,30 @@ def _maps(folder: PairFolder) -> Iterator[Problem]:
         count = f"{len(bad)} of {len(folder.records)} pairs have no usable knowledge maps"
         message = f"{count}; the first, {first.name}, {reason}. {advice}"
         yield Problem("warning", "maps-unusable", str(first.ihc), message)
+
+
+def _map_images(scanned: list[ScannedPair]) -> Iterator[Problem]:
+    """Knowledge maps that cannot be read, or have another size than their pair."""
+
+    def wrong(pair: ScannedPair) -> list[tuple[Path, str]]:
+        found: list[tuple[Path, str]] = []
+        if not isinstance(pair.record, PairRecord) or pair.ihc is None:
+            return found
+        for kind, path in pair.record.extras.items():
+            try:
+                height, width = pair.record.read_map(kind).shape[:2]
+            except ItemError as error:
+                found.append((path, str(error).removeprefix(f"{path}: ")))
+                continue
+            if (width, height) != pair.ihc.size:
+                found.append((path, f"{_px((width, height))}, but its pair has {_px(pair.ihc.size)}."))
+        return found
+
+    with ThreadPoolExecutor(cpu_threads()) as pool:
+        for problems in pool.map(wrong, scanned):
+            for path, reason in problems:
+                message = f"{reason} Remove it and run `restain dataset knowledge`."
+                yield Problem("warning", "map-unusable", str(path), message)
 
 
 def _px(size: tuple[int, int]) -> str:

@@ -33,6 +33,7 @@ from restain.data.knowledge_index import (
     why_unusable,
 )
 from restain.data.layouts import MAPS
+from restain.data.loader import DEAD_WORKER, prepare_worker
 from restain.data.reading import read_dataset
 from restain.data.records import PairFolder, PairRecord, file_stamp
 from restain.slides import write_image
@@ -101,6 +102,8 @@ def make_knowledge(
     """
     if workers is not None and workers < 0:
         raise RestainError(f"--workers is {workers}; give a number of processes, or 0 to work in this one.")
+    if options.cellpose_model is not None and options.detector is not Detector.cellpose:
+        raise RestainError("--cellpose-model is of use with --detector cellpose alone. Give both or neither.")
     root = Path(root)
     folder = _with_mpp(read_dataset(root), mpp)
     detector = make_detector(options.detector, options.cellpose_model)
@@ -114,6 +117,7 @@ def make_knowledge(
                 f"{place}: cannot be written ({error.strerror or error}), and knowledge maps lie with their dataset. "
                 "Make the folder writable, or copy the dataset to one that is."
             ) from error
+        _keep_others(place)
         remove_stale(place)
         plain = plain_options(options)
         index = KnowledgeIndex(plain, model, _finished(folder, KnowledgeIndex(plain, model, {})))
@@ -136,6 +140,19 @@ def make_knowledge(
         overview=str(overview) if overview.exists() else None,
         failures=failures,
     )
+
+
+def _keep_others(place: Path) -> None:
+    """Refuse a folder of the same name that this command did not make.
+
+    Raises:
+        RestainError: there are maps or an overview, but nothing that says where they come from.
+    """
+    there = [name for name in (*MAPS, "overview.png") if (place / name).exists()]
+    if there and not index_file(place.parent).is_file():
+        raise RestainError(
+            f"{place}: holds {', '.join(there)}, but no knowledge.json, so it may be another's. Move it away."
+        )
 
 
 @dataclass(frozen=True)
@@ -205,13 +222,13 @@ def _results(task: _Extraction, workers: int) -> Iterator[_Made]:
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_one_thread,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),
     )
     try:
         yield from loader
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+        if not str(error).startswith(DEAD_WORKER):
             raise
         raise RestainError(
             f"{task.root}: a process that made knowledge maps was killed, which happens when memory runs out. Run the "
@@ -221,10 +238,6 @@ def _results(task: _Extraction, workers: int) -> Iterator[_Made]:
 
 def _as_it_is(made: Any) -> Any:
     return made
-
-
-def _one_thread(_worker: int) -> None:
-    cv2.setNumThreads(0)  # the processes share the processors already
 
 
 def _with_mpp(folder: PairFolder, mpp: float | None) -> PairFolder:

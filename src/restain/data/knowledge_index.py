@@ -119,8 +119,10 @@ def read_index(root: Path) -> KnowledgeIndex | None:
             (str(row["split"]), str(row["name"])): MapEntry(str(row["ihc"]), float(row["mpp"]), int(row["nuclei"]))
             for row in document["pairs"]
         }
+        if not all(0.01 <= entry.mpp <= 1000 and 0 <= entry.nuclei <= 10**9 for entry in pairs.values()):
+            raise ValueError("an um/px or a number of nuclei that cannot be")
         return KnowledgeIndex(dict(document["options"]), document["model"], pairs)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ItemError(f"{file}: does not describe knowledge maps ({type(error).__name__}: {error}).") from error
 
 

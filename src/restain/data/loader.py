@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.data.batch import PairBatch, PairSample, collate
 from restain.data.dataset import PairDataset
 from restain.data.sampler import EpochBatchSampler
+
+DEAD_WORKER = "DataLoader worker (pid"
+"""How torch's message begins when a worker was killed."""
 
 
 class PairLoader(DataLoader[PairSample]):
@@ -21,6 +25,13 @@ class PairLoader(DataLoader[PairSample]):
         """The batches of the sampler's current epoch, from its start batch on."""
         try:
             yield from super().__iter__()
+        except RuntimeError as error:
+            if not str(error).startswith(DEAD_WORKER):
+                raise
+            raise ItemError(
+                "A process that reads images was killed, which happens when memory runs out. Run the same command "
+                "again with fewer --batches.workers; it goes on from its last checkpoint."
+            ) from error
         except RestainError as error:
             # torch puts the worker's traceback in front of the message, which comes after the type's name.
             _, _, message = str(error).rpartition(f"{type(error).__name__}: ")
@@ -48,11 +59,17 @@ def make_dataloader(
         collate_fn=collate,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),
     )
 
 
-def _one_thread(_worker: int) -> None:
-    """Workers share the processors already: OpenCV's own threads would only get into each other's way."""
+def prepare_worker(_worker: int) -> None:
+    """Make a process that reads images one that only reads images.
+
+    Workers share the processors already: OpenCV's own threads would only get into each other's way. A signal to the
+    whole group is the main process's to answer; torch ends the workers when it ends.
+    """
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

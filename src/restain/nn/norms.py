@@ -9,6 +9,9 @@ from functools import partial
 
 from torch import nn
 
+COUNTER = "num_batches_tracked"
+"""What batch norms call the number of batches that they have seen; it moves nothing."""
+
 
 class Norm(StrEnum):
     """Normalisation of a network.

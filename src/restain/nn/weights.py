@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,11 +33,17 @@ def read_safely(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how the file was pickled
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own message would advise to unpickle it after all
+        raise ItemError(
+            f"{path}: is damaged, or holds objects other than tensors, which are never unpickled. It must hold tensors "
+            "alone: save `network.state_dict()`, not the whole network."
+        ) from error
     except (
         OSError,
         SafetensorError,
-        pickle.UnpicklingError,
         zipfile.BadZipFile,
         struct.error,
         RuntimeError,
@@ -49,8 +56,9 @@ def read_safely(path: Path) -> Any:
         AssertionError,
     ) as error:
         brief = " ".join(str(error).split())[:200]
+        why = brief if " " in brief else "not a file of PyTorch's"
         raise ItemError(
-            f"{path}: not a state dict that can be read safely ({brief}). It must hold tensors alone: save "
+            f"{path}: not a state dict that can be read safely ({why}). It must hold tensors alone: save "
             "`network.state_dict()`, not the whole network."
         ) from error
 

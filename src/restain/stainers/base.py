@@ -40,6 +40,10 @@ class Step(Protocol):
         """Within the block ``networks`` pass gradients on but collect none."""
 
 
+_SIZES = {("_width",): 2048, ("_blocks", "_layers"): 64, ("_scales", "downsamplings"): 8}
+"""Endings of the names of settings that say how large a network is, and the most that can be meant."""
+
+
 @dataclass(frozen=True)
 class GanConfig:
     """What adversarial stainers share; a method's own Config changes what its authors chose otherwise.
@@ -66,8 +70,9 @@ class GanConfig:
             value = getattr(self, field.name)
             if not isinstance(value, int | float):
                 continue
-            if field.name.endswith(("_width", "_layers", "_blocks", "_scales", "downsamplings")) and not value >= 1:
-                raise RestainError(f"{field.name} is {value}; it is at least 1.")
+            for endings, most in _SIZES.items():
+                if field.name.endswith(endings) and not 1 <= value <= most:
+                    raise RestainError(f"{field.name} is {value}; it is 1 to {most}.")
             if field.name.endswith("_weight") and not 0 <= value < math.inf:
                 raise RestainError(f"{field.name} is {value}; a weight is a number of at least 0.")
         if not (0 < self.learning_rate < math.inf and 0 <= self.beta1 < 1):

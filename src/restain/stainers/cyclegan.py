@@ -48,8 +48,8 @@ class Config(GanConfig):
     def __post_init__(self) -> None:
         """Refuse what cannot be built or trained."""
         super().__post_init__()
-        if self.pool < 0:
-            raise RestainError(f"pool is {self.pool}; it is at least 0.")
+        if not 0 <= self.pool <= 100_000:
+            raise RestainError(f"pool is {self.pool}; it is 0 to 100,000.")
 
 
 class ImagePool:

@@ -64,8 +64,8 @@ class Config(GanConfig):
     def __post_init__(self) -> None:
         """Refuse what cannot be built or trained."""
         super().__post_init__()
-        if self.enhancers < 0:
-            raise RestainError(f"enhancers is {self.enhancers}; it is at least 0.")
+        if not 0 <= self.enhancers <= 4:
+            raise RestainError(f"enhancers is {self.enhancers}; it is 0 to 4.")
 
 
 @register("pix2pixhd", paper="Wang et al., CVPR 2018", code_licence="BSD (NVIDIA)")

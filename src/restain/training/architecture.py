@@ -13,13 +13,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from restain.core.errors import RestainError
+from restain.nn.norms import COUNTER
 from restain.stainers.base import STAINERS, Stainer, build
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Tensors by the authors' names (``<network>.<key>``), with their shapes."""
 
-COUNTER = "num_batches_tracked"
-"""Counted by batch norms, used by none of ours, and absent from old checkpoints."""
 CARRIES_NOTHING = (COUNTER, "filt", "running_mean", "running_var")
 """Last parts of keys that a network of ours may lack: constant filters, and statistics that old versions of PyTorch
 wrote for instance norms, which do not use them."""

@@ -116,6 +116,8 @@ class Batches:
         least = -(-smallest // multiple) * multiple
         if not self._fits(height, width):
             fits = min(height, width) // multiple * multiple
+            crop = self._options.augmentation.crop
+            fits = least if crop is not None and crop < least else fits
             hint = f"--batches.augmentation.crop {fits}" if fits >= least else f"images of at least {least} px"
             raise RestainError(
                 f"{self._folder.root}: images of {width} x {height} px do not fit the method, whose sides must be "

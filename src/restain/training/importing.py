@@ -14,9 +14,9 @@ from restain.core.files import remove_stale
 from restain.core.items import lock
 from restain.core.progress import console
 from restain.core.runs import RunFolder, checked_mpp
+from restain.nn.norms import COUNTER
 from restain.stainers.base import Stainer, build
 from restain.training.architecture import (
-    COUNTER,
     Mismatch,
     Shapes,
     fitting,
@@ -93,6 +93,7 @@ def import_checkpoint(
         "batches": plain(batches),
         "training": plain(training),
     }
+    weights = _weights(stainer, released, loaded)
     run = RunFolder(out)
     with lock(out / ".lock"):
         begun = run.start(info, settings)
@@ -100,7 +101,7 @@ def import_checkpoint(
         if begun and run.info.get("status") == "done" and (run.checkpoints / FINAL).is_file():
             console.print(f"{out}: is imported already.", markup=False, soft_wrap=True)
             return run
-        save_state(run.checkpoints / FINAL, {"weights": _weights(stainer, released, loaded)})
+        save_state(run.checkpoints / FINAL, {"weights": weights})
         run.set_status(status="done")
     _tell(released, loaded, networks, mpp)
     return run

@@ -199,9 +199,8 @@ class Trainer:
         if self._anywhere(bool(bad)):
             bad = bad or ["of another process"]
             raise ItemError(
-                f"{self.run.path}: loss {', '.join(bad)} is not finite at step {place.step} (epoch {place.epoch}). The "
-                "last good checkpoint was kept. Lower the learning rate or use --training.precision full in a new "
-                "--out; the same command goes on from the checkpoint."
+                f"{self.run.path}: loss {', '.join(bad)} is not finite at step {place.step} (epoch {place.epoch}). "
+                f"{self._kept()} Lower the learning rate or use --training.precision full in a new --out."
             )
         if self.average is not None:
             self.average.update_parameters(self.stainer)
@@ -233,6 +232,11 @@ class Trainer:
         staining: Stainer = self.average.module if self.average is not None else self.stainer  # type: ignore[assignment]
         return staining
 
+    def _kept(self) -> str:
+        """What there is to go back to, in words."""
+        there = (self.run.checkpoints / LAST).exists()
+        return "The last good checkpoint was kept." if there else "No checkpoint had been written yet."
+
     def _require_finite(self) -> None:
         """Refuse to keep weights that a finite loss with another gradient has spoilt.
 
@@ -242,8 +246,8 @@ class Trainer:
         finite = all(bool(parameter.isfinite().all()) for parameter in self.stainer.parameters())
         if self._anywhere(not finite):
             raise ItemError(
-                f"{self.run.path}: the weights are not finite after step {self.position.step}. The last good checkpoint "
-                "was kept. Lower the learning rate in a new --out."
+                f"{self.run.path}: the weights are not finite after step {self.position.step}. {self._kept()} Lower "
+                "the learning rate in a new --out."
             )
 
     def _save(self) -> None:

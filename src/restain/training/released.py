@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from restain.core.errors import ItemError, RestainError
+from restain.nn.norms import COUNTER
 from restain.nn.spectral import reference_spectral
 from restain.nn.weights import read_safely, unwrapped
 
@@ -123,6 +124,7 @@ def _networks(file: Path, name: str, networks: Collection[str]) -> dict[str, dic
     if not tensors:
         raise ItemError(f"{file}: holds no tensors by name. Give a network's state dict.")
     for key, tensor in tensors.items():
+        _require_plain(file, key, tensor)
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ItemError(f"{file}: {key} holds numbers that are not finite; the training failed. Take another file.")
     aliases = {prefix + network: network for network in networks for prefix in ("", "net", "net_")}
@@ -133,6 +135,23 @@ def _networks(file: Path, name: str, networks: Collection[str]) -> dict[str, dic
         network, _, rest = key.partition(".")
         found.setdefault(aliases.get(network, network), {})[rest] = tensor
     return found
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _require_plain(file: Path, key: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is no plain array of weights.
+
+    Raises:
+        ItemError: quantised, complex, without data, stretched from fewer numbers than it has, or integers that are not
+            a counter.
+    """
+    counter = key.rsplit(".", 1)[-1] == COUNTER and tensor.dtype is torch.int64
+    if tensor.is_quantized or tensor.is_meta or not (counter or tensor.dtype in _FLOATS):
+        raise ItemError(f"{file}: {key!r} is {tensor.dtype} on {tensor.device}; weights are 16 to 64 bit floats.")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ItemError(f"{file}: {key!r} claims {tuple(tensor.shape)} numbers, but the file does not hold as many.")
 
 
 def _tensors(content: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
