@@ -122,7 +122,7 @@ def test_recipes_are_named_and_checked(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*base, "--config", "pyramid_pix2pix_small"]) == 2
     assert "is a recipe of pyramid_pix2pix, not of pix2pix" in capsys.readouterr().err
     assert main([*base, "--config", "pix2pix_tiny"]) == 2
-    assert "Shipped for pix2pix: pix2pix, pix2pix_small" in capsys.readouterr().err
+    assert "Shipped for pix2pix: pix2pix, pix2pix_llvip, pix2pix_small" in capsys.readouterr().err
     (tmp_path / "bad.yaml").write_text("[1")
     assert main([*base, f"--config={tmp_path / 'bad.yaml'}"]) == 2
     assert "not a recipe that can be read" in capsys.readouterr().err

@@ -133,14 +133,24 @@ def _shipped(previous: str, word: str, method: str) -> str:
         return word
     path = Path(name) if Path(name).is_file() else CONFIGS / f"{name}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob(f"{method}*.yaml")))
+        shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml") if _method(file) == method))
         raise RestainError(
             f"--config {name}: no such file, and no recipe of this name. Shipped for {method}: {shipped}."
         )
-    try:
-        found = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("method", method)
-    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise RestainError(f"{path}: not a recipe that can be read ({error}).") from error
+    found = _method(path) or method
     if found != method:
         raise RestainError(f"{path}: is a recipe of {found}, not of {method}.")
     return prefix + str(path)
+
+
+def _method(recipe: Path) -> str | None:
+    """The method that a recipe is of; None where it names none.
+
+    Raises:
+        RestainError: it cannot be read.
+    """
+    try:
+        found: str | None = (yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}).get("method")
+    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise RestainError(f"{recipe}: not a recipe that can be read ({error}).") from error
+    return found
