@@ -232,6 +232,10 @@ def test_nothing_of_a_foreign_run_is_imported_or_trusted(tmp_path: Path, capsys:
         assert main(words) == 2
         assert "is no um/px" in capsys.readouterr().err
     (run.path / "run.json").write_text(info)
+    (run.path / "config.yaml").write_text(config.replace("method: pix2pix", "method: cut"))
+    assert main(words) == 2
+    assert "run.json is of pix2pix, config.yaml of cut" in " ".join(capsys.readouterr().err.split())
+    (run.path / "config.yaml").write_text(config)
     assert main([*words, "--run-mpp", "-1"]) == 2
 
 

@@ -32,6 +32,8 @@ def load_stainer(run: RunFolder, checkpoint: str | None = None) -> Stainer:
     if info.get("task") != "stain":
         raise RestainError(f"{run.path}: a run of task {info.get('task')!r}; staining needs a stainer's run.")
     entry = STAINERS[str(info["method"])]
+    if (method := run.config.get("method", entry.name)) != entry.name:
+        raise RestainError(f"{run.path}: run.json is of {entry.name}, config.yaml of {method}. Restore one of them.")
     settings = run.config.get("stainer", {})
     known = {field.name for field in fields(entry.info.config)}
     # A run may come from elsewhere: only plain values of known fields reach the parser, which could import by name.

@@ -85,7 +85,10 @@ def train(
     feed = Batches(folder if mpp is None else replace(folder, mpp=mpp), batches, training.seed, stainer.needs)
     feed.require_sides(stainer.multiple, stainer.smallest)
     if feed.mpp is None:
-        console.print("The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.")
+        console.print(
+            "The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.",
+            soft_wrap=True,
+        )
     info = {
         "task": "stain",
         "method": method,
