@@ -232,7 +232,7 @@ def test_nothing_of_a_foreign_run_is_imported_or_trusted(tmp_path: Path, capsys:
         assert main(words) == 2
         assert "is no um/px" in capsys.readouterr().err
     (run.path / "run.json").write_text(info)
-    (run.path / "config.yaml").write_text(config.replace("method: pix2pix", "method: cut"))
+    (run.path / "config.yaml").write_text(f"{config}\nmethod: cut\n")
     assert main(words) == 2
     assert "run.json is of pix2pix, config.yaml of cut" in " ".join(capsys.readouterr().err.split())
     (run.path / "config.yaml").write_text(config)
