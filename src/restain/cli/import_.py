@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from restain.cli.by_method import call_by_method, require_method
 from restain.cli.output import print_json
-from restain.cli.parsing import call
-from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.stainers.base import STAINERS
 from restain.training.batches import BatchOptions
@@ -50,8 +49,7 @@ def command(named: str) -> Callable[..., int]:
             method: as named before; here because recipes hold it.
             json: print the run's description as one JSON document.
         """
-        if method != named:
-            raise RestainError(f"the recipe is one of {method}, the command names {named}.")
+        require_method(method, named)
         run = import_checkpoint(named, stainer, checkpoint, out, batches, training, mpp, epoch)
         console.print(f"Imported: {run.path}", markup=False, soft_wrap=True)
         if json:
@@ -65,12 +63,4 @@ def command(named: str) -> Callable[..., int]:
 
 def run(argv: Sequence[str]) -> int:
     """The command."""
-    if not argv or argv[0] in ("-h", "--help"):
-        names = "\n".join(f"  {entry.name:<20} {entry.info.paper}" for entry in STAINERS)
-        print(f"usage: restain import METHOD CHECKPOINT --out RUN [--mpp X] ...\n\nmethods:\n{names}\n")
-        print("`restain import METHOD --help` lists all settings of one with their defaults.")
-        return 0 if argv else 2
-    if argv[0].startswith("-"):
-        raise RestainError("name the method first: restain import METHOD CHECKPOINT --out RUN.")
-    method = argv[0]
-    return call(command(method), f"restain import {method}", argv[1:], positional=("checkpoint",), recipe=method)
+    return call_by_method("import", "METHOD CHECKPOINT --out RUN", command, argv, positional=("checkpoint",))

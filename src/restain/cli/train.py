@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from restain.cli.by_method import call_by_method, require_method
 from restain.cli.output import print_json
-from restain.cli.parsing import call
-from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.stainers.base import STAINERS
 from restain.training.batches import BatchOptions
@@ -45,8 +44,7 @@ def command(named: str) -> Callable[..., int]:
             method: as named before; here because a run's config.yaml holds it.
             json: print the run's description as one JSON document.
         """
-        if method != named:
-            raise RestainError(f"the recipe is one of {method}, the command names {named}.")
+        require_method(method, named)
         run = train(method, stainer, data, out, batches, training, mpp)
         console.print(f"Trained: {run.path}")
         if json:
@@ -63,15 +61,7 @@ def command(named: str) -> Callable[..., int]:
 
 def run(argv: Sequence[str]) -> int:
     """The command."""
-    if not argv or argv[0] in ("-h", "--help"):
-        names = "\n".join(f"  {entry.name:<20} {entry.info.paper}" for entry in STAINERS)
-        print(f"usage: restain train METHOD --data DIR --out RUN [--config RECIPE] ...\n\nmethods:\n{names}\n")
-        print("`restain train METHOD --help` lists all settings of one with their defaults.")
-        return 0 if argv else 2
-    if argv[0].startswith("-"):
-        raise RestainError("name the method first: restain train METHOD --data DIR --out RUN.")
-    method = argv[0]
-    return call(command(method), f"restain train {method}", argv[1:], recipe=method)
+    return call_by_method("train", "METHOD --data DIR --out RUN", command, argv)
 
 
 if __name__ == "__main__":
