@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator
 
 import cv2
@@ -52,7 +54,7 @@ def make_dataloader(
         workers: processes that read and augment; 0 does so in this one.
         pin_memory: page-locked memory for a faster copy to a GPU.
     """
-    return PairLoader(
+    loader = PairLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
@@ -62,6 +64,15 @@ def make_dataloader(
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),
     )
+    # Workers ignore the signal by which Python would end them when it exits, and would be waited for.
+    atexit.register(_end_workers, weakref.ref(loader))
+    return loader
+
+
+def _end_workers(reference: weakref.ref[PairLoader]) -> None:
+    loader = reference()
+    if loader is not None and loader._iterator is not None:
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def prepare_worker(_worker: int) -> None:
