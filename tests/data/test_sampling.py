@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -238,3 +240,53 @@ def test_unpaired_draws_both_sides_independently(tmp_path, picture, save):
     assert len(partners) > 10
     again = dataset[3, 2]
     assert np.array_equal(again.ihc, samples[17].ihc)
+
+
+def test_zoom_scales_what_is_cut_and_draws_nothing_else_anew() -> None:
+    """A wedge of known slope: its slope in the crop says by how much it was zoomed."""
+    wedge = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 200, axis=0).repeat(3, axis=2)
+    slopes = []
+    for seed in range(60):
+        plain, zoomed = (
+            Augmentation(crop=64, zoom=zoom, horizontal_flip=True)([wedge], np.random.default_rng(seed))[0]
+            for zoom in (1.0, 1.5)
+        )
+        assert zoomed.shape == (64, 64, 3)
+        ends = [np.diff(image[32, [8, 56], 0].astype(int))[0] / 48 for image in (plain, zoomed)]
+        assert abs(ends[0]) == 1
+        assert np.sign(ends[1]) == ends[0], "the same flip"
+        slopes.append(abs(ends[1]))
+    assert 1 / 1.55 < min(slopes) < 0.75
+    assert 1.35 < max(slopes) < 1.55
+    (whole,) = Augmentation(crop=190, zoom=1.5)([wedge], np.random.default_rng(1))
+    assert whole.shape == (190, 190, 3), "never cut beyond the image"
+
+
+def test_elastic_bends_images_and_maps_alike_and_smoothly() -> None:
+    rows, columns = np.mgrid[:96, :96].astype(np.uint8)
+    picture, grey = np.stack([rows, columns, rows], 2), columns[..., None].copy()
+    shifts = []
+    for seed in range(20):
+        bent, bent_map = Augmentation(elastic=3.0)([picture, grey], np.random.default_rng(seed))
+        assert bent_map.shape == (96, 96, 1)
+        assert np.array_equal(bent[..., 1], bent_map[..., 0])
+        shift = bent[..., 1].astype(float) - columns
+        assert np.abs(np.diff(shift[20:76, 20:76], axis=1)).max() <= 2, "no tears"
+        shifts.append(shift[20:76, 20:76])
+    assert 1.5 < np.std(shifts) < 3.5
+    with pytest.raises(RestainError, match="elastic"):
+        Augmentation(elastic=-1)
+    with pytest.raises(RestainError, match="crop"):
+        Augmentation(zoom=1.2)
+
+
+def test_a_program_that_stops_in_the_middle_of_an_epoch_ends(bci):
+    """Workers ignore signals that are not theirs to answer; Python's exit must not wait for them for ever."""
+    lines = [
+        "from restain.data import EpochBatchSampler, PairDataset, make_dataloader, read_dataset",
+        f"dataset = PairDataset(read_dataset({str(bci())!r}), 'train')",
+        "loader = make_dataloader(dataset, EpochBatchSampler(len(dataset), 1), workers=1)",
+        "batches = iter(loader)",
+        "next(batches)",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=60)

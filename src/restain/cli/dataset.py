@@ -9,28 +9,61 @@ from restain.cli.output import print_json, print_table, report_failures
 from restain.cli.parsing import call
 from restain.core.errors import RestainError
 from restain.core.progress import console
-from restain.data import check_dataset, dataset_stats, make_knowledge
+from restain.data import QualityFilter, QualityReport, check_dataset, check_quality, dataset_stats, make_knowledge
+from restain.data.quality import FLAGGED
 from restain.report import draw_levels
 from restain.stains import KnowledgeOptions
 
 
-def check(folder: Path, json: bool = False) -> int:
+def check(
+    folder: Path,
+    qc: bool = False,
+    fraction: float | None = None,
+    threshold: float | None = None,
+    mpp: float | None = None,
+    json: bool = False,
+) -> int:
     """Look into every image of a dataset: partners, sizes, readability, levels. Exit code 1 where an item is bad.
+
+    With --qc also judges how good the images are: blur, folds, pen, bubbles, cracks, blank, wrong stain, exposure, each
+    from 0 (good) to 1 (bad; from 0.5 on it counts). Writes FOLDER/quality/quality.csv (scores and reasons of each
+    pair), contact_sheet.png (the worst, and those at the border: look at it) and quality.json, by which `restain train`
+    leaves pairs out (--batches.quality.fraction or --batches.quality.threshold). Images that were judged before and
+    have not changed are not measured again. Bad quality does not change the exit code.
 
     Args:
         folder: the dataset, in any of the layouts that restain reads.
+        qc: judge the images' quality.
+        fraction: show which pairs training would leave out with this share dropped (the arptidec5 team: about 0.1).
+        threshold: show which pairs it would leave out from this score on; default: 0.5.
+        mpp: um/px of the images, for datasets that do not say it; without it, focus is judged against the others alone.
         json: print one JSON document.
     """
+    if not qc and (fraction, threshold, mpp) != (None, None, None):
+        raise RestainError("--fraction, --threshold and --mpp are of use with --qc alone.")
+    border = QualityFilter(fraction, FLAGGED if (fraction, threshold) == (None, None) else threshold)
     report = check_dataset(folder)
+    quality = check_quality(folder, border, mpp) if qc else None
     if json:
-        print_json(report.to_json())
+        print_json(report.to_json() | ({} if quality is None else {"quality": quality.to_json()}))
     else:
         for problem in report.problems:
             console.print(f"{problem.severity}: {problem.file}: {problem.message}", markup=False, soft_wrap=True)
         print(f"{report.root}: layout {report.layout}, fingerprint {report.fingerprint}")
         print(f"good pairs: {_counts(report.splits)}; by level: {_counts(report.levels)}; dropped: {report.dropped}")
         print(f"errors: {len(report.errors)}; warnings: {len(report.problems) - len(report.errors)}")
+        if quality is not None:
+            _print_quality(quality, border)
     return report.exit_code
+
+
+def _print_quality(quality: QualityReport, border: QualityFilter) -> None:
+    asked = f"score {border.threshold:g} and more" if border.fraction is None else f"the worst {border.fraction:.0%}"
+    print(f"quality of {quality.pairs} pairs: {quality.folder} ({quality.measured} images measured now)")
+    print(f"bad, by kind: {_counts({kind: count for kind, count in quality.flagged.items() if count})}")
+    print(f"{asked}: {_counts(quality.dropped)}; look at {quality.sheet or 'nothing, as nothing was judged'}")
+    for kind, said in quality.unjudged.items():
+        console.print(f"not judged: {kind.replace('_', ' ')}: {said}", markup=False, soft_wrap=True)
 
 
 def stats(folder: Path, out: Path | None = None, json: bool = False) -> int:
@@ -109,7 +142,7 @@ def run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(
             "usage: restain dataset check|stats|knowledge FOLDER [--json] ...\n\n"
-            "  check      look into every image\n"
+            "  check      look into every image; with --qc, also judge how good it is\n"
             "  stats      print figures; with --out, draw slides and patches by level\n"
             "  knowledge  make the DAB, membrane and nuclei maps that tdkstain learns from"
         )

@@ -7,21 +7,24 @@ from pathlib import Path
 
 from restain.cli.output import print_json
 from restain.cli.parsing import call
+from restain.data import slide_quality
 from restain.slides import open_slide, slide_info
 
 
-def info(slide: Path, mpp: float | None = None, json: bool = False) -> int:
+def info(slide: Path, mpp: float | None = None, qc: bool = False, json: bool = False) -> int:
     """Tell what a slide or image is: reader, size, um/px, levels, tissue.
 
     Args:
         slide: any file that OpenSlide reads, OME-TIFF, TIFF, PNG or JPEG.
         mpp: um/px to take in place of what the file says.
+        qc: also look for folds, bubbles, pen and places out of focus (seconds on a whole slide).
         json: print one JSON document.
     """
     with open_slide(slide, mpp) as opened:
         facts = slide_info(opened)
+        quality = slide_quality(opened) if qc else None
     if json:
-        print_json(facts.to_dict())
+        print_json(facts.to_dict() | ({} if quality is None else {"quality": quality.to_json()}))
         return 0
     width, height = facts.size
     print(f"{facts.path}")
@@ -39,7 +42,15 @@ def info(slide: Path, mpp: float | None = None, json: bool = False) -> int:
     area = "" if facts.tissue_area_um2 is None else f", {facts.tissue_area_um2 / 1e6:.2f} mm2"
     print(f"tissue: {facts.tissue_share:.1%} of the slide{area}")
     print(f"glass: RGB {', '.join(map(str, facts.white))}")
+    if quality is not None:
+        for kind, share in quality.shares.items():
+            print(f"{_WORDS[kind]}: {share:.1%} of the {'slide' if kind == 'pen' else 'tissue'}")
+        for kind, reason in quality.unjudged.items():
+            print(f"{_WORDS[kind]}: not judged, {reason}")
     return 0
+
+
+_WORDS = {"pen": "pen", "fold": "folds", "bubble": "rims of bubbles", "blur": "out of focus"}
 
 
 def run(argv: Sequence[str]) -> int:

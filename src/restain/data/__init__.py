@@ -5,16 +5,20 @@ from restain.data.batch import PairBatch, PairSample, collate, from_network, to_
 from restain.data.build import BuildResult, build_pairs
 from restain.data.check import DatasetReport, check_dataset, without_bad_images
 from restain.data.cohort_table import CohortRow, read_cohort
-from restain.data.dataset import NEEDS, PairDataset, require
+from restain.data.dataset import NEEDS, PairDataset, require, slides_of
 from restain.data.knowledge import KnowledgeResult, make_knowledge
 from restain.data.knowledge_index import knowledge_command, knowledge_fingerprint
 from restain.data.layouts import MAPS
 from restain.data.levels import levels_from_names, sorted_levels
 from restain.data.loader import PairLoader, make_dataloader
 from restain.data.pairs_config import PairsConfig
+from restain.data.quality_check import QualityReport, check_quality
+from restain.data.quality_filter import QualityFilter
+from restain.data.quality_slide import SlideQuality, slide_quality
 from restain.data.reading import read_dataset
 from restain.data.records import LoneImage, PairFolder, PairRecord, Problem, dataset_fingerprint
 from restain.data.sampler import EpochBatchSampler
+from restain.data.sampling import Sampling
 from restain.data.split import SplitResult, split_groups, split_records
 from restain.data.stats import dataset_stats
 
@@ -36,9 +40,14 @@ __all__ = [
     "PairSample",
     "PairsConfig",
     "Problem",
+    "Sampling",
+    "QualityFilter",
+    "QualityReport",
+    "SlideQuality",
     "SplitResult",
     "build_pairs",
     "check_dataset",
+    "check_quality",
     "collate",
     "dataset_fingerprint",
     "dataset_stats",
@@ -51,7 +60,9 @@ __all__ = [
     "read_cohort",
     "read_dataset",
     "require",
+    "slides_of",
     "sorted_levels",
+    "slide_quality",
     "split_groups",
     "split_records",
     "to_network",

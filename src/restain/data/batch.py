@@ -24,6 +24,8 @@ class PairSample:
         level: class number, -1 where unknown.
         extras: the knowledge maps that the method needs, by kind, of the pair's size: ``dab`` uint8 RGB [H, W, 3],
             ``dab_mask`` and ``nuclei_map`` uint8 [H, W, 1].
+        image: number of the pair among those of its split, from 0 (of unpaired sampling: of the IHC).
+        slide: number of its slide among those of its split, -1 where unknown.
     """
 
     name: str
@@ -31,6 +33,8 @@ class PairSample:
     ihc: NDArray[np.uint8]
     level: int
     extras: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    image: int = -1
+    slide: int = -1
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class PairBatch:
         names: the pairs' names.
         extras: the knowledge maps that the method needs, by kind: ``dab`` float32 [N, 3, H, W] in [-1, 1],
             ``dab_mask`` and ``nuclei_map`` float32 [N, 1, H, W] in [0, 1]. Empty where it needs none.
+        image: int64 [N], number of the pair among those of its split, from 0 (of unpaired sampling: of the IHC).
+        slide: int64 [N], number of its slide among those of its split, -1 where unknown. Both are all -1 where the
+            batch was made without them.
     """
 
     he: Tensor
@@ -51,6 +58,14 @@ class PairBatch:
     level: Tensor
     names: tuple[str, ...]
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    image: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    slide: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def __post_init__(self) -> None:
+        """Fill in -1 for the numbers that were not given."""
+        for name in ("image", "slide"):
+            if len(getattr(self, name)) != len(self.level):
+                object.__setattr__(self, name, torch.full_like(self.level, -1))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,7 +81,8 @@ class PairBatch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
         """The batch with each of its tensors changed."""
         extras = {kind: change(maps) for kind, maps in self.extras.items()}
-        return PairBatch(change(self.he), change(self.ihc), change(self.level), self.names, extras)
+        numbers = (change(self.image), change(self.slide))
+        return PairBatch(change(self.he), change(self.ihc), change(self.level), self.names, extras, *numbers)
 
 
 def collate(samples: Sequence[PairSample]) -> PairBatch:
@@ -87,10 +103,16 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
     return PairBatch(
         he=to_network([sample.he for sample in samples]),
         ihc=to_network([sample.ihc for sample in samples]),
-        level=torch.tensor([sample.level for sample in samples], dtype=torch.int64),
+        level=_numbers([sample.level for sample in samples]),
         names=tuple(sample.name for sample in samples),
         extras={kind: _maps([sample.extras[kind] for sample in samples]) for kind in first.extras},
+        image=_numbers([sample.image for sample in samples]),
+        slide=_numbers([sample.slide for sample in samples]),
     )
+
+
+def _numbers(values: Sequence[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)
 
 
 def _maps(maps: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -150,7 +150,7 @@ def _checks(cut: Cut) -> Iterator[PatchChecks]:
         if cut.row.tumour is not None and cut.config.min_tumour > 0 and knows_tumour(cut.row, stain):
             tumour = read_tumour(cut.row.tumour, slides[stain], stain)
         filled = None if cut.filled is None else stack.enter_context(open_slide(cut.filled))
-        sheets = {stain: Sheet.of(slide) for stain, slide in slides.items()}
+        sheets = {stain: Sheet.of(slide, cut.config.max_artefact < 1) for stain, slide in slides.items()}
         yield PatchChecks(sheets, cut.config, cut.mpp, filled, tumour)
 
 

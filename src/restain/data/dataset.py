@@ -36,9 +36,9 @@ class PairDataset(Dataset[PairSample]):
         split: which of its splits.
         augmentation: None uses the images as they are.
         seed: of augmentation and unpaired sampling; not negative.
-        needs: what the method asks for: ``levels`` (every pair must have one), ``unpaired`` (H&E and IHC are drawn
-            independently of each other, images without a partner too), and kinds of knowledge maps (``dab``,
-            ``dab_mask``, ``nuclei_map``), which are read and augmented with their pair.
+        needs: what the method asks for: ``levels`` (some pairs must have one; the others have level -1),
+            ``unpaired`` (H&E and IHC are drawn independently of each other, images without a partner too), and kinds
+            of knowledge maps (``dab``, ``dab_mask``, ``nuclei_map``), which are read and augmented with their pair.
         cache_bytes: how much memory decoded images may take. They are read at once, in the order of the records, and
             are shared by workers that are forked; the rest is read from disk each time.
 
@@ -67,6 +67,10 @@ class PairDataset(Dataset[PairSample]):
             "ihc": _images(folder, split, "ihc"),
         }
         self._class = {level: number for number, level in enumerate(folder.levels)}
+        number = {slide: number for number, slide in enumerate(slides_of(self.records))}
+        # An image without a partner comes from no known slide.
+        slides = (image.slide if isinstance(image, PairRecord) else None for image in self._sides["ihc"])
+        self._slide = [-1 if slide is None else number[slide] for slide in slides]
         self._cache = self._read_cache(cache_bytes) if cache_bytes > 0 else {}
 
     def __len__(self) -> int:
@@ -81,26 +85,46 @@ class PairDataset(Dataset[PairSample]):
         Raises:
             ItemError: an image cannot be read, or the sizes of the pair or its maps differ.
         """
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
+        epoch, index, *repetition = key
+        rng = np.random.default_rng([self.seed, epoch, index, *repetition])
         if not self.unpaired:
             record: PairRecord | LoneImage = self.records[index]
+            target = index
             he, ihc, *maps = self.augmentation(self._images(("pair", index)), rng)
         else:
             source, target = index % len(self._sides["he"]), int(rng.integers(len(self._sides["ihc"])))
             record, maps = self._sides["he"][source], []
             (he,) = self.augmentation(self._images(("he", source)), rng)
             (ihc,) = self.augmentation(self._images(("ihc", target)), rng)
-        level = -1 if record.level is None else self._class[record.level]
-        return PairSample(record.name, he, ihc, level, dict(zip(self.maps, maps, strict=True)))
+        extras, slide = dict(zip(self.maps, maps, strict=True)), self._slide[target]
+        return PairSample(record.name, he, ihc, self._level_of(record), extras, image=target, slide=slide)
+
+    @property
+    def levels(self) -> NDArray[np.int64]:
+        """The class number of what each index gives (of unpaired sampling: its H&E), -1 where unknown: [n]."""
+        sources = self._sides["he"] if self.unpaired else self.records
+        return np.array([self._level_of(sources[index % len(sources)]) for index in range(len(self))], np.int64)
+
+    def pair(self, index: int) -> tuple[Image, Image]:
+        """H&E and IHC of a pair as they are, uint8 [H, W, 3]; from memory where they are held there.
+
+        Raises:
+            ItemError: an image cannot be read, or their sizes differ.
+        """
+        held = self._cache.get(("pair", index))
+        return (held[0], held[1]) if held else self.records[index].read()
 
     def image_mpp(self) -> float | None:
         """The um/px that the network sees: the dataset's, changed by the augmentation's resize; None where unknown."""
-        if self.folder.mpp is None or self.augmentation.resize is None:
-            return self.folder.mpp
+        return None if self.folder.mpp is None else self.folder.mpp / self.image_scale()
+
+    def image_scale(self) -> float:
+        """How large things are to the network, relative to the dataset's (first) image: the augmentation's resize."""
+        if self.augmentation.resize is None:
+            return 1.0
         first = self.records[0] if self.records else self._sides["he"][0]
         height, width = first.read_side("he").shape[:2]
-        return self.augmentation.mpp(self.folder.mpp, (width, height))
+        return self.augmentation.scale((width, height))
 
     def cached(self) -> int:
         """Number of pairs (of unpaired sampling: images) that are held in memory."""
@@ -109,6 +133,9 @@ class PairDataset(Dataset[PairSample]):
     def __getstate__(self) -> dict[str, Any]:
         """Workers that are not forked get no copy of the cache: it would be as many times as large."""
         return {**self.__dict__, "_cache": {}}
+
+    def _level_of(self, record: PairRecord | LoneImage) -> int:
+        return -1 if record.level is None else self._class[record.level]
 
     def _images(self, what: _Key) -> Sequence[Image]:
         return self._cache[what] if what in self._cache else self._read(what)
@@ -157,6 +184,11 @@ class PairDataset(Dataset[PairSample]):
         return cache
 
 
+def slides_of(records: Sequence[PairRecord]) -> tuple[str, ...]:
+    """The slides that pairs were cut from, in order; their index is the number of the slide."""
+    return tuple(sorted({record.slide for record in records if record.slide is not None}))
+
+
 def require(folder: PairFolder, split: str, needs: Collection[str]) -> None:
     """Check that a split of a dataset has what a method needs; knowledge maps by their stamps, none is decoded.
 
@@ -178,17 +210,17 @@ def require(folder: PairFolder, split: str, needs: Collection[str]) -> None:
 
 
 def _require_levels(folder: PairFolder, split: str, _needs: Collection[str]) -> None:
-    unknown = [record.name for record in folder.split(split) if record.level is None]
-    unknown += [image.name for image in folder.lone if image.split == split and image.level is None]
     if not folder.levels:
         raise RestainError(
             f"{folder.root}: the method needs levels, but this dataset has no levels in its file names "
             "(like 00820_train_2+.png). Give them in pairs.csv, columns name and level, in that folder."
         )
-    if unknown:
+    levels = {record.level for record in folder.split(split)}
+    levels |= {image.level for image in folder.lone if image.split == split}
+    if levels <= {None}:
         raise RestainError(
-            f"{folder.root}: the method needs a level for every pair; {len(unknown)} of split {split} have none, the "
-            f"first is {unknown[0]}. Give them in pairs.csv (columns name and level), or drop them there (kept 0)."
+            f"{folder.root}: the method needs levels, but no pair of split {split} has one (other splits do). Give "
+            "them in pairs.csv, columns name and level, in that folder."
         )
 
 

@@ -25,6 +25,7 @@ class PairsConfig:
             are the IHC's, drop IHC patches only.
         min_tissue: share of a patch that must be tissue, in the H&E and in the IHC.
         max_pen: share of a patch that may be pen, with 50 um around it, in either.
+        max_artefact: share of a patch that may be fold, or rim of an air bubble, in either.
         max_filled: share of a patch that may have no H&E pixel, so that registration filled it in.
         min_tumour: share of a patch that must be tumour; of no effect where the cohort does not say where tumour is.
         min_focus: sharpness that a patch must have relative to its slide's sharp patches, in both stains. Judged on
@@ -45,6 +46,7 @@ class PairsConfig:
     unpaired: bool = False
     min_tissue: float = 0.5
     max_pen: float = 0.02
+    max_artefact: float = 0.15
     max_filled: float = 0.01
     min_tumour: float = 0.1
     min_focus: float = 0.6
@@ -70,7 +72,7 @@ class PairsConfig:
             raise RestainError(
                 f"patches of {self.size} px at {self.mpp} um/px with stride {self.stride}: all must be above 0."
             )
-        for name in ("min_tissue", "max_pen", "max_filled", "min_tumour", "min_focus", "min_alignment"):
+        for name in ("min_tissue", "max_pen", "max_artefact", "max_filled", "min_tumour", "min_focus", "min_alignment"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise RestainError(f"{name} is a share from 0 to 1, not {value}.")
         if self.seed < 0:

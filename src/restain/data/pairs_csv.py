@@ -11,16 +11,16 @@ from restain.core.files import read_csv, write_csv
 from restain.core.resolution import parse_mpp
 
 COLUMNS = (
-    *("name", "side", "patient", "slide", "level", "split", "x", "y", "mpp"),
-    *("tissue", "pen", "filled", "tumour", "focus_he", "focus_ihc", "shift_um", "alignment", "kept", "reason"),
+    *("name", "side", "patient", "slide", "level", "split", "x", "y", "mpp", "tissue", "pen", "artefact", "filled"),
+    *("tumour", "focus_he", "focus_ihc", "shift_um", "alignment", "kept", "reason"),
 )
 """What ``build_pairs`` writes.
 
 ``side``: ``he`` or ``ihc`` for a patch without a partner, empty for a pair. ``x``, ``y``: top left corner in level-0 px
-(of the IHC for a pair). ``mpp``: of the patch, um/px. ``tissue``, ``pen``, ``filled``, ``tumour``: shares, 0 to 1, the
-worse of both stains. ``focus_he``, ``focus_ihc``: sharpness relative to the slide's. ``shift_um``, ``alignment``: how
-far the H&E seems displaced, and the probability that it is not. Empty: not known, or not looked at because the patch
-was dropped for another ``reason`` before.
+(of the IHC for a pair). ``mpp``: of the patch, um/px. ``tissue``, ``pen``, ``artefact`` (folds, bubbles), ``filled``,
+``tumour``: shares, 0 to 1, the worse of both stains. ``focus_he``, ``focus_ihc``: sharpness relative to the slide's.
+``shift_um``, ``alignment``: how far the H&E seems displaced, and the probability that it is not. Empty: not known, or
+not looked at because the patch was dropped for another ``reason`` before.
 """
 
 

@@ -1,4 +1,4 @@
-"""Why a patch is dropped: pen, little tissue, filled borders, no tumour, out of focus, badly aligned."""
+"""Why a patch is dropped: pen, folds, little tissue, filled borders, no tumour, out of focus, badly aligned."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from restain.data.focus import COARSEST_MPP, focus_reference, sharpness
 from restain.data.pairs_config import PairsConfig
+from restain.data.quality_slide import slide_quality
 from restain.registration.alignment import CONTEXT_UM, local_alignment
 from restain.slides import CoarseMask, Slide, TissueMask, tissue_and_ink
 
@@ -35,11 +36,18 @@ class Sheet:
     slide: Slide
     tissue: TissueMask
     ink: CoarseMask
+    artefacts: Mapping[str, CoarseMask]
 
     @classmethod
-    def of(cls, slide: Slide) -> Sheet:
-        """Look for tissue and ink on an open slide."""
-        return cls(slide, *tissue_and_ink(slide))
+    def of(cls, slide: Slide, artefacts: bool = True) -> Sheet:
+        """Look for tissue and ink on an open slide, and for folds and bubbles if asked to."""
+        tissue, ink = tissue_and_ink(slide)
+        found = slide_quality(slide, tissue, focus=False).masks if artefacts else {}
+        return cls(slide, tissue, ink, {_ARTEFACTS[kind]: found[kind] for kind in _ARTEFACTS if kind in found})
+
+
+_ARTEFACTS = {"fold": "fold", "bubble": "air bubble"}
+"""What drops a patch beside ink (which has a mask of its own, with a wider margin), as the reason calls it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,9 @@ class PatchChecks:
     tumour: CoarseMask | None = None
 
     def coarse(self, places: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """What coarse masks say of patches at ``places`` [n, 2]: ``tissue``, ``pen``, ``tumour`` (shares), ``reason``.
+        """What coarse masks say of patches at ``places`` [n, 2].
+
+        The shares ``tissue``, ``pen``, ``artefact``, ``tumour``, and ``reason``.
 
         Returns:
             One entry a patch, the keys as in ``pairs.csv``; ``reason`` is empty where nothing is wrong so far.
@@ -72,25 +82,34 @@ class PatchChecks:
         boxes = places[:, 0], places[:, 1], side, side
         tissue = {stain: sheet.tissue.fraction(*boxes) for stain, sheet in self.sheets.items()}
         pen = {stain: sheet.ink.fraction(*boxes) for stain, sheet in self.sheets.items()}
+        spoilt = {
+            f"{kind} on {NAMES[stain]}": mask.fraction(*boxes)
+            for stain, sheet in self.sheets.items()
+            for kind, mask in sheet.artefacts.items()
+        }
         tumour = None if self.tumour is None else self.tumour.fraction(*boxes)
         entries = []
         for index in range(len(places)):
             bare = min(tissue, key=lambda stain: tissue[stain][index])
             inked = max(pen, key=lambda stain: pen[stain][index])
+            worst = max(spoilt, key=lambda what: spoilt[what][index], default="")
             entry = {
                 "tissue": round(float(tissue[bare][index]), 4),
                 "pen": round(float(pen[inked][index]), 4),
+                "artefact": round(float(spoilt[worst][index]), 4) if spoilt else None,
                 "tumour": None if tumour is None else round(float(tumour[index]), 4),
             }
-            entries.append({**entry, "reason": self._coarse_reason(entry, NAMES[bare], NAMES[inked])})
+            entries.append({**entry, "reason": self._coarse_reason(entry, NAMES[bare], NAMES[inked], worst)})
         return entries
 
-    def _coarse_reason(self, entry: Mapping[str, Any], bare: str, inked: str) -> str:
+    def _coarse_reason(self, entry: Mapping[str, Any], bare: str, inked: str, worst: str) -> str:
         config = self.config
         if entry["pen"] > config.max_pen:
             return f"pen on {inked}"
         if entry["tissue"] < config.min_tissue or entry["tissue"] == 0:
             return f"little tissue in {bare}"
+        if entry["artefact"] is not None and entry["artefact"] > config.max_artefact:
+            return worst
         if entry["tumour"] is not None and entry["tumour"] < config.min_tumour:
             return "without tumour"
         return ""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from restain.core.errors import RestainError
 
-Key = tuple[int, int]
-"""What a ``PairDataset`` is indexed with: (epoch, index)."""
+Key = tuple[int, int] | tuple[int, int, int]
+"""What a ``PairDataset`` is indexed with: (epoch, index), and how often the pair came before in that epoch."""
 
 
 class EpochBatchSampler(Sampler[list[Key]]):
     """Batches of (epoch, index) keys, the same for a seed and an epoch on every machine and whatever came before.
+
+    With weights, pairs come more than once in an epoch: the key of a repetition has its number as a third part, so that
+    it is augmented otherwise.
 
     Args:
         n: number of pairs.
@@ -27,9 +32,11 @@ class EpochBatchSampler(Sampler[list[Key]]):
         rank: the number of this process, where several share the pairs.
         world_size: how many processes share the pairs. They all get the same number of batches: the last ones are
             filled up from the beginning of the order.
+        weights: of each pair, at least 0, any sum: an epoch is then ``n`` draws with replacement, in proportion to
+            them. None takes every pair once.
 
     Raises:
-        RestainError: no pair, or no full batch with ``drop_last``.
+        RestainError: no pair, no full batch with ``drop_last``, or weights that are none.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class EpochBatchSampler(Sampler[list[Key]]):
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        weights: Sequence[float] | NDArray[np.float64] | None = None,
     ) -> None:
         if n < 1:
             raise RestainError("There are no pairs to sample from: this split of the dataset is empty.")
@@ -55,6 +63,7 @@ class EpochBatchSampler(Sampler[list[Key]]):
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.shuffle, self.drop_last = shuffle, drop_last
         self.rank, self.world_size = rank, world_size
+        self.shares = None if weights is None else _shares(weights, n, shuffle)
         if self.batches_per_epoch == 0:
             raise RestainError(f"{n} pairs do not fill one batch of {batch_size * world_size}; give smaller batches.")
         self.set_epoch(epoch, start_batch)
@@ -75,18 +84,45 @@ class EpochBatchSampler(Sampler[list[Key]]):
         """The indices of this epoch in the order in which they are seen, over all processes."""
         if not self.shuffle:
             return list(range(self.n))
-        return [int(index) for index in np.random.default_rng([self.seed, self.epoch]).permutation(self.n)]
+        rng = np.random.default_rng([self.seed, self.epoch])
+        drawn = rng.permutation(self.n) if self.shares is None else rng.choice(self.n, self.n, p=self.shares)
+        return [int(index) for index in drawn]
 
     def __iter__(self) -> Iterator[list[Key]]:
         """The batches from ``start_batch`` on."""
-        order, epoch, together = self.order(), self.epoch, self.batch_size * self.world_size
+        keys, together = self._keys(), self.batch_size * self.world_size
         if self.world_size > 1 and not self.drop_last:
-            missing = -len(order) % together
-            order += [order[index % self.n] for index in range(missing)]
+            missing = -len(keys) % together
+            keys += [keys[place % self.n] for place in range(missing)]
         for batch in range(self.start_batch, self.batches_per_epoch):
-            indices = order[batch * together : (batch + 1) * together]
-            yield [(epoch, index) for index in indices[self.rank :: self.world_size]]
+            yield keys[batch * together : (batch + 1) * together][self.rank :: self.world_size]
 
     def __len__(self) -> int:
         """Number of batches that the next iteration gives."""
         return self.batches_per_epoch - self.start_batch
+
+    def _keys(self) -> list[Key]:
+        if self.shares is None:
+            return [(self.epoch, index) for index in self.order()]
+        seen: Counter[int] = Counter()
+        keys: list[Key] = []
+        for index in self.order():
+            keys.append((self.epoch, index, seen[index]) if seen[index] else (self.epoch, index))
+            seen[index] += 1
+        return keys
+
+
+def _shares(weights: Sequence[float] | NDArray[np.float64], n: int, shuffle: bool) -> NDArray[np.float64]:
+    """Weights as probabilities [n].
+
+    Raises:
+        RestainError: there are not ``n``, one is negative or not finite, or all are 0.
+        ValueError: the order is not random.
+    """
+    if not shuffle:
+        raise ValueError("weights are of draws: they need shuffle")
+    values = np.asarray(weights, np.float64)
+    if values.shape != (n,) or not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
+        raise RestainError(f"The weights of sampling are {n} numbers of at least 0, not all 0; these are not.")
+    shares: NDArray[np.float64] = values / values.sum()
+    return shares

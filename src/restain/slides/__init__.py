@@ -12,6 +12,7 @@ from restain.slides.tissue import (
     coarse_downsample,
     find_tissue,
     glass_colour,
+    ink_coloured,
     tissue_and_ink,
     tissue_mask,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "coarse_downsample",
     "find_tissue",
     "glass_colour",
+    "ink_coloured",
     "open_slide",
     "read_image",
     "slide_info",

@@ -211,14 +211,26 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.median(small[plain][brightest], axis=0).round(), np.uint8)
 
 
-def _ink(absorbance: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Pen marks and black borders, from smoothed absorbances [h, w, 3]."""
+def ink_coloured(absorbance: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where smoothed absorbances [h, w, 3] have the colour of ink or of a black border, by the rule of ``find_tissue``.
+
+    Args:
+        absorbance: decadic, against the glass's colour, so smooth that nuclei do not show.
+
+    Returns:
+        bool [h, w].
+    """
     red, green, blue = np.moveaxis(absorbance, 2, 0)
     strongest, weakest = absorbance.max(axis=2), absorbance.min(axis=2)
     cold = (red > 0.2) & (red > 1.3 * green)
     warm = (green > 0.4) & (green > 4 * red) & (blue > 0.85 * green)
     black = (weakest > 0.6) & (strongest < 1.25 * weakest)
-    core = cv2.morphologyEx((cold | warm | black).astype(np.uint8), cv2.MORPH_OPEN, _disk(1))
+    return np.asarray(cold | warm | black, np.bool_)
+
+
+def _ink(absorbance: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pen marks and black borders, from smoothed absorbances [h, w, 3]."""
+    core = cv2.morphologyEx(ink_coloured(absorbance).astype(np.uint8), cv2.MORPH_OPEN, _disk(1))
     core = cv2.morphologyEx(core, cv2.MORPH_CLOSE, _disk(4))
     return np.asarray(cv2.dilate(_without_specks(core), _disk(6)), np.bool_)
 
