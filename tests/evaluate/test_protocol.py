@@ -9,6 +9,7 @@ import pytest
 
 from restain.core.errors import RestainError
 from restain.evaluate import load_protocol
+from restain.evaluate.protocol import DEFAULT_PROTOCOL
 
 BCI = (resources.files("restain") / "configs" / "protocols" / "bci.yaml").read_text(encoding="utf-8")
 
@@ -18,6 +19,14 @@ def test_bci_is_frozen() -> None:
     # A change of this hash makes published numbers incomparable: it needs a new version of the protocol.
     assert (protocol.name, protocol.version, protocol.hash) == ("bci", 1, "92249d1dc0095bc5")
     assert list(protocol.metrics)[:3] == ["psnr", "ssim", "dab_od_error"]
+
+
+def test_version_2_is_frozen_and_adds_to_version_1() -> None:
+    first, second = load_protocol("bci"), load_protocol("bci-2")
+    assert (second.name, second.version, second.hash) == ("bci", 2, "7c46a59a5c70a57c")
+    assert dict(second.metrics) == {**first.metrics, "sharpness_ratio": 1}
+    assert (second.interval, second.pictures_by) == (first.interval, first.pictures_by)
+    assert DEFAULT_PROTOCOL == "bci-2"
 
 
 def test_hash_is_of_the_content_not_of_comments(tmp_path: Path) -> None:

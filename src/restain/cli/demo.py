@@ -93,7 +93,8 @@ def demo(out: Path = Path("demo"), seed: int = 7, workers: int = 2, json: bool =
     }
     cut_virtual(tested, virtual, out / "virtual_patches")
     summary: Summary = watch(
-        "Judgement", lambda: evaluate(out / "pairs", {"restain": out / "virtual_patches"}, out / "evaluation")
+        "Judgement",
+        lambda: evaluate(out / "pairs", {"restain": out / "virtual_patches"}, out / "evaluation", test_time_views=1),
     )
 
     patients = [

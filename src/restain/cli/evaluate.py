@@ -9,7 +9,8 @@ from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
 from restain.core.errors import RestainError
 from restain.core.progress import console
-from restain.evaluate import REFERENCE, Table, evaluate
+from restain.evaluate import REFERENCE, Summary, Table, evaluate
+from restain.evaluate.protocol import DEFAULT_PROTOCOL
 from restain.metrics import METRICS
 from restain.report import write_evaluation_report
 
@@ -19,7 +20,7 @@ def command(
     fake: list[str],
     out: Path,
     he: Path | None = None,
-    protocol: str = "bci",
+    protocol: str = DEFAULT_PROTOCOL,
     split: str = "test",
     pairs: Path | None = None,
     tta: int | None = None,
@@ -35,10 +36,11 @@ def command(
         fake: folder of the virtual IHC, or NAME=FOLDER; repeated, several methods come into one table.
         out: folder of the results.
         he: folder of the H&E, for the pictures.
-        protocol: name of a protocol, or a YAML file with one.
+        protocol: bci-2 (with sharpness), bci (as published with BCI), or a YAML file with one.
         split: split to evaluate where real is a dataset.
         pairs: a pairs.csv with level and patient of each image.
-        tta: test-time views that were averaged for each virtual image, to be printed beside the numbers.
+        tta: test-time views that were averaged for each image of another program, to be printed beside the numbers; of
+            images that restain stained, their stain.json says it.
         workers: images measured at a time; as many as cores if not given.
         json: print summary.json.
     """
@@ -49,15 +51,19 @@ def command(
         real, fakes, out, protocol, he=he, split=split, pairs=pairs, test_time_views=tta, workers=workers
     )
     write_evaluation_report(summary, out / "report.html")
-    for line in [*summary.problems(), *summary.notes()]:
+    for line in [*summary.problems(), *summary.warnings(), *summary.notes()]:
         console.print(line, markup=False, soft_wrap=True)
     if json:
         print_json(summary.document())
     else:
         tables = {**summary.tables, REFERENCE: summary.reference}
-        rows = [[name, *(_mean(table, metric) for metric in summary.metrics)] for name, table in tables.items()]
-        title = f"Protocol {summary.protocol.name}, {len(summary.images)} images; mean over images"
-        print_table(title, ["method", *summary.metrics], rows)
+        rows = [
+            [name, _views(summary, name), *(_mean(table, metric) for metric in summary.metrics)]
+            for name, table in tables.items()
+        ]
+        protocol_name = f"{summary.protocol.name} v{summary.protocol.version}"
+        title = f"Protocol {protocol_name}, {len(summary.images)} images; mean over images"
+        print_table(title, ["method", "views", *summary.metrics], rows)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
     return summary.exit_code
 
@@ -66,6 +72,11 @@ def _mean(table: Table, metric: str) -> str:
     """A mean as it is printed; empty where there is none."""
     found = table.overall.get(metric)
     return "" if found is None or found.mean is None else f"{found.mean:.{METRICS[metric].info.decimals}f}"
+
+
+def _views(summary: Summary, name: str) -> str:
+    """Test-time views averaged for a method's images; empty for what is no method."""
+    return summary.views_text(name) if name in summary.views else ""
 
 
 def _named(word: str) -> tuple[str, Path]:

@@ -83,6 +83,18 @@ class RunFolder:
         return checked_mpp(self.info.get("mpp"), f"{self.path}/run.json")
 
     @property
+    def scale(self) -> float:
+        """Size of what the network saw relative to the training images (their resize); 1 where nothing is said.
+
+        Raises:
+            RestainError: ``run.json`` says something that is no such number.
+        """
+        value = self.info.get("scale", 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 / 256 <= value <= 256:
+            raise RestainError(f"{self.path}/run.json: scale {value!r} is no factor from 1/256 to 256.")
+        return float(value)
+
+    @property
     def config(self) -> dict[str, Any]:
         """What ``config.yaml`` says."""
         file = self.path / "config.yaml"

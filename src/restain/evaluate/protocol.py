@@ -14,6 +14,9 @@ from restain.core.errors import RestainError
 from restain.core.items import fingerprint
 from restain.metrics import METRICS
 
+DEFAULT_PROTOCOL = "bci-2"
+"""Of protocols that are released the newest; the others stay, so that old numbers can be made again."""
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -82,7 +82,8 @@ class Summary:
         unpaired: images without a partner, by method; only methods that have some.
         not_computed: metrics that could not be computed at all, with the reason.
         fingerprint: hash over names and contents of the real images in the means.
-        test_time_views: views averaged for each generated image; None where the one who evaluates did not say.
+        views: test-time views averaged for the images of each method, every number that occurs; None among them where
+            neither a ``stain.json`` nor the one who evaluates says.
         versions: of restain and the libraries that the numbers depend on.
         pictures: the images chosen for the report.
     """
@@ -102,7 +103,7 @@ class Summary:
     unpaired: Mapping[str, Unpaired]
     not_computed: Mapping[str, str]
     fingerprint: str
-    test_time_views: int | None
+    views: Mapping[str, tuple[int | None, ...]]
     versions: Mapping[str, str]
     pictures: Pictures = field(default_factory=Pictures)
 
@@ -115,6 +116,21 @@ class Summary:
     def exit_code(self) -> int:
         """0: every image was measured; 1: some were not, see ``problems``."""
         return 1 if self.failures or self.unpaired else 0
+
+    @property
+    def test_time_views(self) -> int | None:
+        """Views averaged for every image of every method; None where that is not one known number."""
+        found = {self._one_number(method) for method in self.views}
+        return found.pop() if len(found) == 1 else None
+
+    def _one_number(self, method: str) -> int | None:
+        """The method's test-time views; None where they are not known or not the same for all of its images."""
+        views = self.views[method]
+        return views[0] if len(views) == 1 else None
+
+    def views_text(self, method: str) -> str:
+        """The method's test-time views in words."""
+        return " and ".join("not stated" if views is None else str(views) for views in self.views[method])
 
     def beats_constant(self, method: str) -> bool | None:
         """Whether the method's mean DAB error is below that of the best constant image; None if it is not known."""
@@ -133,6 +149,17 @@ class Summary:
                 lines.append(f"{method}: generated images without a real one: {', '.join(unpaired.without_real)}")
         return lines
 
+    def warnings(self) -> list[str]:
+        """Means that a metric warns of, one line each: they judge nothing, and nothing is left out for them."""
+        lines = []
+        for method, table in self.tables.items():
+            for metric, value in table.overall.items():
+                info = METRICS[metric].info
+                if info.warn_below is not None and value.mean is not None and value.mean < info.warn_below:
+                    number = f"{value.mean:.{info.decimals}f}, below {info.warn_below:g}"
+                    lines.append(f"Warning: {method}: {info.title} {number}: {info.warning}.")
+        return lines
+
     def notes(self) -> list[str]:
         """What a reader of the numbers must know, one sentence each."""
         lines = [f"{METRICS[name].info.title}: {reason}" for name, reason in self.not_computed.items()]
@@ -144,6 +171,17 @@ class Summary:
                         f"{method}: {value.infinite} of {value.infinite + value.n} pairs have infinite {info.title} "
                         f"({info.infinite_means}); its mean is over the others."
                     )
+        for method, views in self.views.items():
+            if len(views) > 1:
+                lines.append(
+                    f"{method}: test-time views differ from image to image ({self.views_text(method)}); stain them "
+                    "alike."
+                )
+        if len(set(self.views.values())) > 1:
+            several = ", ".join(f"{method} {self.views_text(method)}" for method in self.views)
+            lines.append(
+                f"Test-time views differ ({several}): averaging views raises PSNR and SSIM, so compare like with like."
+            )
         if len({row.image for row in self.rows}) > len(self.images):
             lines.append("The means are over the images that every method has; metrics.csv lists all.")
         if self.units < 2:
@@ -171,7 +209,11 @@ class Summary:
             "n": len(self.images),
             "levels": list(self.levels),
             "methods": {
-                method: {"fake": printable(str(self.fakes[method])), **_table(table)}
+                method: {
+                    "fake": printable(str(self.fakes[method])),
+                    "test_time_views": self._one_number(method),
+                    **_table(table),
+                }
                 for method, table in self.tables.items()
             },
             "references": {REFERENCE: {"dab": self.constant_dab, **_table(self.reference)}},
@@ -188,6 +230,7 @@ class Summary:
             "failures": [asdict(failure) for failure in self.failures],
             "unpaired": {method: asdict(unpaired) for method, unpaired in self.unpaired.items()},
             "not_computed": dict(self.not_computed),
+            "warnings": self.warnings(),
             "notes": self.notes(),
             "versions": dict(self.versions),
         }

@@ -20,9 +20,10 @@ from restain.evaluate.bootstrap import Estimate, estimate
 from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, named_files, printable, real_folder
 from restain.evaluate.measure import Failure, Job, Measured, bounded_map, measure
 from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
-from restain.evaluate.protocol import Protocol, load_protocol
+from restain.evaluate.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from restain.evaluate.reference import best_constant_of
 from restain.evaluate.results import Row, Summary, Table, Unpaired
+from restain.infer.record import RECORD, recorded_views
 from restain.metrics import METRICS, PairMetric, WeightsMissingError, load_metric
 
 LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "pillow", "tifffile", "imagecodecs")
@@ -32,7 +33,7 @@ def evaluate(
     real: str | Path,
     fake: str | Path | Mapping[str, Path],
     out: str | Path | None = None,
-    protocol: str | Path = "bci",
+    protocol: str | Path = DEFAULT_PROTOCOL,
     *,
     he: Path | None = None,
     split: str = "test",
@@ -57,11 +58,13 @@ def evaluate(
         split: the split to evaluate where ``real`` is a dataset.
         pairs: a ``pairs.csv`` with level and patient of each image; None looks in ``real`` and two folders above it.
         weights: folder of network weights, for metrics that need some.
-        test_time_views: how many views were averaged for each generated image, to be put on record beside the numbers.
+        test_time_views: how many views were averaged for each image of another program, to be put on record beside the
+            numbers; of images that restain stained, ``stain.json`` in their folder says it.
         workers: images measured at a time; None: one for each core that this process may use, at most 8.
 
     Raises:
-        RestainError: a folder is missing or empty, or no name is in both (both lists are shown).
+        RestainError: a folder is missing or empty, no name is in both (both lists are shown), or ``test_time_views`` is
+            not what a ``stain.json`` says.
         ItemError: no image could be measured (for every method, if there are several).
     """
     rules = load_protocol(protocol)
@@ -79,6 +82,10 @@ def evaluate(
     for method, files in found.items():
         if not reals.images.keys() & files.files.keys():
             raise RestainError(_nothing_in_common(real, fakes[method], unpaired[method]))
+    views = {
+        method: _views(method, [files.files[name] for name in reals.images if name in files.files], test_time_views)
+        for method, files in found.items()
+    }
     ready, not_computed = _load_metrics(rules, weights)
     jobs = [Job(image, _partners(name, found)) for name, image in reals.images.items() if _partners(name, found)]
     measured = _measure(jobs, ready, workers or min(8, _cores()))
@@ -104,7 +111,7 @@ def evaluate(
         unpaired={method: lists for method, lists in unpaired.items() if lists.without_fake or lists.without_real},
         not_computed=not_computed,
         fingerprint=fingerprint([[item.image.name, item.digest] for item in common]),
-        test_time_views=test_time_views,
+        views=views,
         versions=_versions(),
         pictures=_pictures(common, jobs, rules, not_computed),
     )
@@ -123,6 +130,25 @@ def _keep_others(out: Path, inputs: Sequence[Path]) -> None:
         raise RestainError(f"{out}: is a run folder, whose metrics.csv would be overwritten. Choose another --out.")
     if out.resolve() in {folder.resolve() for folder in inputs}:
         raise RestainError(f"{out}: is one of the folders to be compared. Choose another --out.")
+
+
+def _views(method: str, files: Sequence[Path], stated: int | None) -> tuple[int | None, ...]:
+    """The test-time views of these images: as recorded, else as stated.
+
+    Raises:
+        RestainError: both say it, and differ; or what is stated is no number of views.
+    """
+    recorded = recorded_views(files)
+    if stated is None:
+        return recorded
+    if stated < 1:
+        raise RestainError(f"--tta {stated}: give how many test-time views were averaged, 1 or more.")
+    if wrong := [views for views in recorded if views not in (None, stated)]:
+        raise RestainError(
+            f"--tta {stated}: {method}'s {files[0].parent / RECORD} says {' and '.join(map(str, wrong))}. Leave --tta "
+            "out: it is for images of other programs."
+        )
+    return (stated,)
 
 
 def _partners(name: str, found: Mapping[str, NamedFiles]) -> dict[str, Path]:

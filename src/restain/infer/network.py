@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from restain.core.errors import ItemError, RestainError
 from restain.core.runs import RunFolder
 from restain.infer.tiling import Overlap, Tiling
+from restain.infer.views import VIEWS, average_of_views
 from restain.nn.devices import Accelerator, Precision, make_fabric
 from restain.nn.layout import channels_last
 from restain.stainers.base import STAINERS, Stainer
@@ -62,6 +63,7 @@ class Network:
         stainer: with its weights.
         accelerator: the device.
         precision: the arithmetic.
+        tta: average the seven views of ``restain.infer.views``: seven times as slow, smoother.
     """
 
     def __init__(
@@ -69,9 +71,16 @@ class Network:
         stainer: Stainer,
         accelerator: Accelerator = Accelerator.auto,
         precision: Precision = Precision.full,
+        tta: bool = False,
     ) -> None:
+        self._tta = tta
         self._fabric = make_fabric(accelerator, precision)
         self.stainer = channels_last(stainer.to(self._fabric.device)).eval()
+
+    @property
+    def views(self) -> int:
+        """Test-time views that are averaged."""
+        return len(VIEWS) if self._tta else 1
 
     @torch.inference_mode()
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -93,15 +102,20 @@ class Network:
         tensor = torch.from_numpy(padded).to(self._fabric.device).permute(2, 0, 1)[None].float() / 127.5 - 1
         try:
             with self._fabric.autocast():
-                out = self.stainer.stain(tensor)
+                # Views of the padded image: its sides are multiples, so strides keep their phase in every view.
+                out = average_of_views(self._stain, tensor) if self._tta else self._stain(tensor)
         except torch.OutOfMemoryError as error:
             raise ItemError(
                 f"A window of {width} x {height} px does not fit into the memory of {self._fabric.device}. Give a "
                 "smaller --tile, or --accelerator cpu."
             ) from error
-        values = (out[0].float().clamp(-1, 1) + 1) * 127.5
+        values = (out[0].clamp(-1, 1) + 1) * 127.5
         result: NDArray[np.float32] = values.permute(1, 2, 0).cpu().numpy()
         return result[:height, :width]
+
+    def _stain(self, he: torch.Tensor) -> torch.Tensor:
+        """The stainer's answer, in float32 whatever the precision."""
+        return self.stainer.stain(he).float()
 
     def tiling(self, core: int, overlap: Overlap | None = None) -> Tiling:
         """How a large field is cut for this network.

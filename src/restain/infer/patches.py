@@ -1,15 +1,40 @@
-"""Staining patches: images that are taken as they are, pixel by pixel."""
+"""Staining patches: images like those that the run was trained on."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from restain.data import Augmentation
 from restain.infer.network import Network
 from restain.infer.tiling import Overlap
 
 WHOLE = 1024
 """Longest side, px, of an image that goes through the network in one piece (BCI's patches have 1024)."""
+
+
+def stain_patch(
+    network: Network, he: NDArray[np.uint8], scale: float = 1.0, overlap: Overlap | None = None
+) -> NDArray[np.uint8]:
+    """Stain a patch like those that the run's data hold: resized as in training, stained, resized back.
+
+    Args:
+        network: the run.
+        he: uint8 H&E [H, W, 3], at the um/px of the run's training images.
+        scale: size that the network saw relative to these (``RunFolder.scale``).
+        overlap: see ``stain_image``.
+
+    Returns:
+        uint8 virtual IHC [H, W, 3]; where ``scale`` is not 1 by bicubic interpolation.
+    """
+    if scale == 1:
+        return stain_image(network, he, overlap=overlap)
+    resize = Augmentation(resize=max(1, round(min(he.shape[:2]) * scale)))
+    (seen,) = resize([he], np.random.default_rng(0))
+    stained = stain_image(network, seen, overlap=overlap)
+    size = (he.shape[1], he.shape[0])
+    return np.asarray(cv2.resize(stained, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def stain_image(

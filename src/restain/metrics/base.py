@@ -38,6 +38,8 @@ class MetricInfo:
         decimals: digits after the point that are worth printing.
         infinite_means: what an infinite value says of a pair; empty where values are always finite.
         weights: file names of network weights it needs; without them it is not computed.
+        warn_below: a mean below this is warned of; None where no value is.
+        warning: what the warning says the images are.
     """
 
     title: str
@@ -49,6 +51,8 @@ class MetricInfo:
     decimals: int = 3
     infinite_means: str = ""
     weights: tuple[str, ...] = ()
+    warn_below: float | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True)

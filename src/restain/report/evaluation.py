@@ -68,13 +68,18 @@ def evaluation_sections(summary: Summary) -> list[Section]:
 def _result(summary: Summary) -> list[Block]:
     confidence = f"{summary.protocol.interval.confidence:.0%}"
     rows = [
-        [method, str(len(summary.images)), *_cells(table.overall, summary.metrics)]
+        [method, str(len(summary.images)), summary.views_text(method), *_cells(table.overall, summary.metrics)]
         for method, table in summary.tables.items()
     ]
     if _has_reference(summary):
-        rows.append([REFERENCE, str(len(summary.images)), *_cells(summary.reference.overall, summary.metrics)])
-    caption = f"Means over images with {confidence} intervals. ↑ higher is better, ↓ lower is better."
-    blocks: list[Block] = [Table(["Method", "Images", *_headings(summary)], rows, caption)]
+        rows.append([REFERENCE, str(len(summary.images)), "", *_cells(summary.reference.overall, summary.metrics)])
+    caption = (
+        f"Means over images with {confidence} intervals. ↑ higher is better, ↓ lower is better. Views: how many "
+        "test-time views were averaged for each image."
+    )
+    blocks: list[Block] = [Table(["Method", "Images", "Views", *_headings(summary)], rows, caption)]
+    if warnings := summary.warnings():
+        blocks.append(Note("\n\n".join(warnings), warning=True))
     if verdicts := _verdicts(summary):
         blocks.append(Text(verdicts))
     if notes := summary.notes():
@@ -225,13 +230,12 @@ def _left_out(summary: Summary) -> list[Block]:
 def _protocol(summary: Summary) -> list[Block]:
     protocol = summary.protocol
     interval = protocol.interval
-    views = "not stated" if summary.test_time_views is None else str(summary.test_time_views)
     facts = {
         "Protocol": f"{protocol.name}, version {protocol.version}, hash {protocol.hash}",
         "Real images": str(summary.real),
         **{f"Generated: {method}": str(folder) for method, folder in summary.fakes.items()},
         "Fingerprint of the real images": summary.fingerprint,
-        "Test-time views averaged": views,
+        **{f"Test-time views averaged: {method}": summary.views_text(method) for method in summary.views},
         "Mean": "over images" + (", those that every method has" if len(summary.tables) > 1 else ""),
         "Intervals": (
             f"{interval.confidence:.0%}, percentile bootstrap over {summary.units} "

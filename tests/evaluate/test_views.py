@@ -1,0 +1,92 @@
+"""Test-time views beside the numbers, and the warning of blur."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests.evaluate.conftest import NAMES, MakeFolder
+
+from restain.cli.main import main
+from restain.core.errors import RestainError
+from restain.evaluate import evaluate
+from restain.infer.record import write_record
+from restain.report import write_evaluation_report
+from restain.slides import read_image, write_image
+
+
+def record(folder: Path, views: int, names: tuple[str, ...] = NAMES) -> Path:
+    write_record(folder, {"views": views}, {folder / f"{name}.png": views for name in names}, [])
+    return folder
+
+
+def test_views_are_read_from_the_record(folder: MakeFolder, tmp_path: Path) -> None:
+    real, plain = folder("real"), record(folder("plain", seed=1), 1)
+    averaged, foreign = record(folder("averaged", seed=2), 7), folder("foreign", seed=3)
+    summary = evaluate(real, {"plain": plain, "averaged": averaged, "foreign": foreign}, tmp_path / "out")
+    assert [summary.views_text(name) for name in summary.views] == ["1", "7", "not stated"]
+    assert any("compare like with like" in note for note in summary.notes())
+    document = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [method["test_time_views"] for method in document["methods"].values()] == [1, 7, None]
+    assert document["test_time_views"] is None
+    alone = evaluate(real, averaged)
+    assert alone.document()["test_time_views"] == 7
+    assert not any("like with like" in note for note in alone.notes())
+
+
+def test_what_is_stated_is_for_other_programs(folder: MakeFolder) -> None:
+    real, averaged, foreign = folder("real"), record(folder("averaged"), 7), folder("foreign")
+    assert evaluate(real, foreign, test_time_views=8).views == {"foreign": (8,)}
+    assert evaluate(real, {"a": averaged, "b": foreign}, test_time_views=7).views == {"a": (7,), "b": (7,)}
+    with pytest.raises(RestainError, match=r"--tta 1: averaged's .*stain\.json says 7"):
+        evaluate(real, averaged, test_time_views=1)
+    with pytest.raises(RestainError, match="--tta 0"):
+        evaluate(real, foreign, test_time_views=0)
+
+
+def test_a_folder_stained_in_two_ways_is_told_of(folder: MakeFolder) -> None:
+    real, fake = folder("real"), folder("fake")
+    record(fake, 1, NAMES[:1])
+    record(fake, 7, NAMES[1:3])
+    summary = evaluate(real, fake)
+    assert summary.views["fake"] == (1, 7, None)
+    assert any("1 and 7 and not stated" in note for note in summary.notes())
+    assert summary.document()["test_time_views"] is None
+
+
+def test_the_command_prints_views_and_warns_of_blur(
+    folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = folder("real")
+    for name in NAMES:
+        image = np.ascontiguousarray(np.tile(read_image(real / f"{name}.png"), (3, 3, 1)))
+        write_image(tmp_path / "real3" / f"{name}.png", image)
+        write_image(tmp_path / "soft" / f"{name}.png", cv2.GaussianBlur(image, (0, 0), 2))
+    record(tmp_path / "soft", 7)
+    words = ["evaluate", "--real", str(tmp_path / "real3"), "--fake", str(tmp_path / "soft"), "--out"]
+    assert main([*words, str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "views" in printed.out
+    said = " ".join(printed.err.split())
+    assert "Warning: soft: Sharpness ratio" in said
+    assert "blurred" in said
+    document = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert document["methods"]["soft"]["overall"]["sharpness_ratio"]["mean"] < 0.5
+    assert "blurred" in document["warnings"][0]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "blurred (blur raises PSNR and SSIM" in page
+    assert "Test-time views averaged: soft" in page
+    assert main([*words, str(tmp_path / "old"), "--protocol", "bci"]) == 0
+    assert json.loads((tmp_path / "old" / "summary.json").read_text())["warnings"] == []
+    assert main([*words, str(tmp_path / "contradicts"), "--tta", "1"]) == 2
+    assert "stain.json says 7" in " ".join(capsys.readouterr().err.split())
+
+
+def test_sharp_images_are_not_warned_of(folder: MakeFolder, tmp_path: Path) -> None:
+    summary = evaluate(folder("real"), folder("fake", seed=1))
+    assert summary.warnings() == []
+    write_evaluation_report(summary, tmp_path / "report.html")
+    assert "blurred (" not in (tmp_path / "report.html").read_text()
