@@ -5,11 +5,37 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from .families import asp, cut, cyclegan, lifangda, pix2pix, pix2pixhd, tdkstain
+from .families import (
+    asp,
+    bcistainer,
+    cut,
+    cyclegan,
+    lifangda,
+    pix2pix,
+    pix2pixhd,
+    tdkstain,
+    tta,
+    ugatit,
+    wavelet,
+    wecrest,
+)
 from .reading import Answers, Arrays, Options
 
 KINDS: Answers = {}
-for family in (asp, cut, cyclegan, lifangda, pix2pix, pix2pixhd, tdkstain):
+for family in (
+    asp,
+    bcistainer,
+    cut,
+    cyclegan,
+    lifangda,
+    pix2pix,
+    pix2pixhd,
+    tdkstain,
+    tta,
+    ugatit,
+    wavelet,
+    wecrest,
+):
     KINDS |= family.KINDS
 
 

@@ -22,7 +22,7 @@ from restain.infer.patches import stain_image
 from restain.stainers.base import STAINERS
 from restain.training.batches import Batches
 from restain.training.loop import FINAL
-from restain.training.schedules import LinearSchedule
+from restain.training.schedules import RateSchedule
 
 from ..pairs import write_pairs
 
@@ -150,7 +150,7 @@ def test_every_recipe_is_read_whole(path: Path, data: Path, tmp_path: Path) -> N
     parser = parser_for(command(method), "train", recipe=method)
     parsed = parser.parse_args(["--config", str(path), "--data", str(data), "--out", str(tmp_path)])
     complete = parser.instantiate(parsed)
-    assert LinearSchedule(complete.training.epochs, complete.training.epochs_decay).epochs > 0
+    assert RateSchedule(complete.training.epochs, complete.training.epochs_decay).epochs > 0
     from restain.training.run import plain
 
     for section in ("stainer", "batches", "training"):

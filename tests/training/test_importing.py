@@ -29,14 +29,17 @@ from restain.training.loop import FINAL
 from restain.training.options import TrainingOptions
 
 METHODS = [entry.name for entry in STAINERS]
-THIN: dict[str, Any] = {"_width": 4, "_blocks": 1, "levels": 3}
+THIN: dict[str, Any] = {"_width": 4, "_blocks": 1, "levels": 4, "images": 5, "slides": 2, "side": 64}
 
 
 def thin(method: str, **settings: Any) -> Any:
     """The method's settings with thin and shallow networks."""
     config = STAINERS[method].info.config
     small = {
-        field.name: value for field in fields(config) for suffix, value in THIN.items() if field.name.endswith(suffix)
+        field.name: value
+        for field in fields(config)
+        for end, value in THIN.items()
+        if field.name == end or (end[0] == "_" and field.name.endswith(end))
     }
     if "nce_layers" in {field.name for field in fields(config)}:
         small["nce_layers"] = (0, 4)
@@ -228,6 +231,13 @@ CASES: dict[str, tuple[str, Mapping[str, str], Callable[[Mapping[str, Any]], dic
     "asp/generator_6blocks_spectral": ("asp", {"generator": "G"}, lambda o: {"generator_width": o["ngf"]}, "output"),
     "asp/generator_6blocks_no_weight_norm": (
         "asp", {"generator": "G"}, lambda o: {"generator_width": o["ngf"], "spectral_norm": "false"}, "output",
+    ),
+    "bcistainer/generator_128": (
+        "bcistainer", {"generator": "G"},
+        lambda o: {
+            "generator_width": o["params"]["init_channels"], "side": o["params"]["full_size"],
+            "style_blocks": o["params"]["style_blocks"], "levels": o["params"]["levels"],
+        }, "full",
     ),
     "tdkstain/generator-9blocks": ("tdkstain", {"G": "G"}, lambda o: {"generator_width": o["ngf"]}, "output"),
     "tdkstain/losses-batch": (

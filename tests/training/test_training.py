@@ -18,7 +18,7 @@ from restain.training.checkpoint import load_state, save_state
 from restain.training.log import LossLog
 from restain.training.options import TrainingOptions
 from restain.training.run import train
-from restain.training.schedules import Convention, LinearSchedule
+from restain.training.schedules import Convention, RateSchedule
 
 from ..pairs import write_pairs
 
@@ -40,7 +40,7 @@ def test_schedules_as_printed_in_the_papers_codes() -> None:
         Convention.subtract: [1, 1, 1, 1 / 2],
     }
     for convention, multipliers in want.items():
-        schedule = LinearSchedule(2, 2, convention)
+        schedule = RateSchedule(2, 2, convention)
         assert [schedule.multiplier(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(multipliers)
 
 

@@ -16,7 +16,7 @@ from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
 from restain.core.runs import versions
 from restain.metrics import METRICS
-from restain.nn.backbones import VGG19_FILE
+from restain.nn.backbones import RESNET18_FILE, VGG19_FILE
 from restain.nn.weights import cached_weights
 from restain.stainers.base import STAINERS
 
@@ -49,9 +49,13 @@ def examine() -> list[dict[str, Any]]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append({"check": "free disk here", "ok": free > 5, "finding": f"{free:.0f} GiB"})
     rows.append({"check": "stainers", "ok": True, "finding": ", ".join(entry.name for entry in STAINERS)})
-    vgg = cached_weights(VGG19_FILE)
-    finding = str(vgg) if vgg else f"none ({VGG19_FILE} in torch's cache): pix2pixhd's VGG term is left out"
-    rows.append({"check": "weights of VGG19", "ok": None, "finding": finding})
+    for network, file, without in (
+        ("VGG19", VGG19_FILE, "pix2pixhd's VGG term is left out"),
+        ("ResNet-18", RESNET18_FILE, "wavelet_pix2pix's encoder begins at random"),
+    ):
+        there = cached_weights(file)
+        finding = str(there) if there else f"none ({file} in torch's cache): {without}"
+        rows.append({"check": f"weights of {network}", "ok": None, "finding": finding})
     for metric in METRICS:
         wanted = getattr(metric.info, "weights", None)
         if wanted:

@@ -21,14 +21,21 @@ class GANLoss(StrEnum):
     lsgan = "lsgan"
     wgangp = "wgangp"
 
-    def __call__(self, prediction: Tensor | Sequence[Tensor], real: bool) -> Tensor:
+    def __call__(self, prediction: Tensor | Sequence[Tensor], real: bool, noise: float = 0.0) -> Tensor:
         """The mean loss of ``prediction`` (any shape, raw outputs) against "all real" or "all fake" (0-d).
 
         The losses of several scales are summed, as pix2pixHD and TDKstain do.
+
+        Args:
+            prediction: raw outputs, of one scale or several.
+            real: the target: 1, or 0.
+            noise: each output's target is moved towards the other by a number drawn from U(0, noise).
         """
         if not isinstance(prediction, Tensor):
-            return torch.stack([self(scale, real) for scale in prediction]).sum()
+            return torch.stack([self(scale, real, noise) for scale in prediction]).sum()
         target = torch.full_like(prediction, float(real))
+        if noise:
+            target = (target - noise * torch.rand_like(target)).abs()
         if self is GANLoss.vanilla:
             return F.binary_cross_entropy_with_logits(prediction, target)
         if self is GANLoss.lsgan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +19,14 @@ class PatchDiscriminator(nn.Module):
         in_channels: 6 where H&E and IHC come concatenated, 3 for an unconditional one.
         width: channels of the first convolution ("ndf"), doubled at each layer.
         layers: stride-2 convolutions.
-        norm: of all convolutions but the first and the last.
+        norm: of all convolutions but the first and the last; None for none.
         padding: of the convolutions; pix2pixHD has 2.
         widest: most channels; None for 8 times ``width``.
         bias: of the convolutions; None where the norm does not make it superfluous.
         antialias: plain convolutions and a binomial filter in place of stride-2 ones (CUT).
+        norm_first: a norm after the first convolution too (BCIStainer).
+        reflect: pad all convolutions but the last by reflection (BCIStainer).
+        out_channels: logits a patch.
     """
 
     forward_methods = ("features",)
@@ -32,18 +36,24 @@ class PatchDiscriminator(nn.Module):
         in_channels: int = 6,
         width: int = 64,
         layers: int = 3,
-        norm: Norm = Norm.batch,
+        norm: Norm | None = Norm.batch,
         padding: int = 1,
         widest: int | None = None,
         bias: bool | None = None,
         antialias: bool = False,
+        norm_first: bool = False,
+        reflect: bool = False,
+        out_channels: int = 1,
     ) -> None:
         super().__init__()
-        bias, widest = norm.conv_bias if bias is None else bias, widest or 8 * width
+        layer: Callable[[int], nn.Module] = nn.Identity if norm is None else norm.layer
+        bias, widest = norm is None or norm.conv_bias if bias is None else bias, widest or 8 * width
         stride = 1 if antialias else 2
+        border: Literal["reflect", "zeros"] = "reflect" if reflect else "zeros"
         shrink: list[nn.Module] = [BlurDownsample()] if antialias else []
         stages: list[nn.Module] = [
-            nn.Conv2d(in_channels, width, 4, stride, padding),
+            nn.Conv2d(in_channels, width, 4, stride, padding, bias=bias or not norm_first, padding_mode=border),
+            *([layer(width)] if norm_first else []),
             nn.LeakyReLU(0.2, inplace=True),
             *shrink,
         ]
@@ -51,18 +61,18 @@ class PatchDiscriminator(nn.Module):
         for i in range(1, layers + 1):
             wider, last = min(2 * channels, widest), i == layers
             stages += [
-                nn.Conv2d(channels, wider, 4, 1 if last else stride, padding, bias=bias),
-                norm.layer(wider),
+                nn.Conv2d(channels, wider, 4, 1 if last else stride, padding, bias=bias, padding_mode=border),
+                layer(wider),
                 nn.LeakyReLU(0.2, inplace=True),
                 *([] if last else shrink),
             ]
             channels = wider
-        self.model = nn.Sequential(*stages, nn.Conv2d(channels, 1, 4, 1, padding))
+        self.model = nn.Sequential(*stages, nn.Conv2d(channels, out_channels, 4, 1, padding))
         self.channels = channels
         self.smallest = 4 * 2**layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1], sides of at least ``smallest``, to logits [N, 1, h, w]."""
+        """Images [N, C, H, W] in [-1, 1], sides of at least ``smallest``, to logits [N, out_channels, h, w]."""
         out: Tensor = self.model(x)
         return out
 
@@ -82,12 +92,14 @@ class MultiScaleDiscriminator(nn.Module):
     Args:
         scales: how many.
         build: makes one of them.
+        aligned: halve by bilinear interpolation with aligned corners (BCIStainer), else by average pooling.
     """
 
     forward_methods = ("features",)
 
-    def __init__(self, scales: int, build: Callable[[], PatchDiscriminator]) -> None:
+    def __init__(self, scales: int, build: Callable[[], PatchDiscriminator], aligned: bool = False) -> None:
         super().__init__()
+        self.halve = _halved if aligned else _pooled
         self.scales = nn.ModuleList(build() for _ in range(scales))
         first = self.scales[0]
         assert isinstance(first, PatchDiscriminator)
@@ -105,7 +117,7 @@ class MultiScaleDiscriminator(nn.Module):
     def _pyramid(self, x: Tensor) -> list[Tensor]:
         images = [x]
         for _ in self.scales[1:]:
-            images.append(F.avg_pool2d(images[-1], 3, 2, 1, count_include_pad=False))
+            images.append(self.halve(images[-1]))
         return images
 
     def reference_key(self, key: str, staged: bool) -> str:
@@ -121,6 +133,15 @@ class MultiScaleDiscriminator(nn.Module):
             return f"layer{theirs}.{place}.{leaf}"
         stage, inside = (0, place) if place < 2 else (1 + (place - 2) // 3, (place - 2) % 3)
         return f"scale{theirs}_layer{stage}.{inside}.{leaf}"
+
+
+def _pooled(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+
+
+def _halved(x: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    return F.interpolate(x, (height // 2, width // 2), mode="bilinear", align_corners=True)
 
 
 class PixelDiscriminator(nn.Module):

@@ -92,7 +92,9 @@ class Stainer(nn.Module, ABC):
         needs: what a batch must carry beyond aligned pairs (see ``restain.data.NEEDS``): ``"levels"``, ``"unpaired"``,
             ...; of the class what the published settings need, of an instance what its config needs.
         stains: the network that an authors' checkpoint must hold for ``stain``.
-        config: the method's settings.
+        unscheduled: optimizers whose rate no schedule changes.
+        config: the method's settings. Those named ``levels``, ``images`` or ``slides`` that are None are filled in with
+            the dataset's numbers before a training (classes; pairs and slides of the training split).
         multiple: sides of what ``stain`` takes must be a multiple of this (``infer`` pads and crops back).
         least: least side of what ``stain`` takes, px (``infer`` pads and crops back).
         margin: receptive-field margin in px for tiling; None where the output depends on the whole image.
@@ -101,6 +103,7 @@ class Stainer(nn.Module, ABC):
 
     needs: frozenset[str] = frozenset()
     stains: ClassVar[str] = "G"
+    unscheduled: ClassVar[frozenset[str]] = frozenset()
     multiple: int = 1
     least: int = 1
     margin: int | None = None
@@ -109,6 +112,13 @@ class Stainer(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    def begin(self) -> dict[str, Any]:
+        """Before a training, not before staining: take pretrained weights; facts about them for ``run.json``.
+
+        A training resumes only where they are the same.
+        """
+        return {}
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
@@ -127,10 +137,11 @@ class Stainer(nn.Module, ABC):
         self.multiple, self.least, self.margin = generator.multiple, generator.least, generator.margin
         self.smallest = max(discriminator.smallest, generator.least)
 
-    def adam(self, *networks: nn.Module) -> Optimizer:
+    def adam(self, *networks: nn.Module, weight_decay: float = 0.0) -> Optimizer:
         """One Adam for the parameters of ``networks``, with the rates of a ``GanConfig``."""
         parameters = [parameter for network in networks for parameter in network.parameters()]
-        return Adam(parameters, lr=self.config.learning_rate, betas=(self.config.beta1, 0.999))
+        rates = (self.config.beta1, 0.999)
+        return Adam(parameters, lr=self.config.learning_rate, betas=rates, weight_decay=weight_decay)
 
     def extra_state(self) -> dict[str, Tensor]:
         """State beyond weights and optimizers (an image pool), by name: resuming must be exact."""

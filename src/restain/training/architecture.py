@@ -24,6 +24,8 @@ CARRIES_NOTHING = (COUNTER, "filt", "running_mean", "running_var")
 wrote for instance norms, which do not use them."""
 DEEPEST = 12
 """Largest number of blocks, layers or scales that the search tries."""
+IMAGE_SIDES = (64, 128, 256, 512, 1024)
+"""Sides of images, which networks that are tied to one size take."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,11 @@ class _Search:
         value = getattr(config, field)
         if not isinstance(value, int) or isinstance(value, bool):
             return []
-        now, more = self.network(config), replaced(config, {field: value + 1})
+        now, more = self.network(config), replaced(config, {field: value + 1}) or replaced(config, {field: 2 * value})
         changed = self.network(more) if more is not None else None
         if now is None or changed is None or changed.keys() != now.keys():
             return range(DEEPEST + 1)
-        return self._sizes if changed != now else []
+        return sorted({*self._sizes, *IMAGE_SIDES}) if changed != now else []
 
 
 def nearest_methods(theirs: Shapes, other_than: str) -> list[tuple[str, int]]:

@@ -16,6 +16,8 @@ from restain.data import (
     PairBatch,
     PairDataset,
     PairFolder,
+    QualityFilter,
+    Sampling,
     collate,
     make_dataloader,
     require,
@@ -35,6 +37,8 @@ class BatchOptions:
         split: the split to train on.
         workers: processes that read images; 0 reads in the training process.
         cache_gib: GiB of decoded images that may be kept in memory.
+        sampling: each pair once an epoch, levels balanced, or pairs whose images agree more often.
+        quality: which pairs are left out for their quality, as `restain dataset check --qc` found it.
     """
 
     batch_size: int = 1
@@ -42,6 +46,8 @@ class BatchOptions:
     split: str = "train"
     workers: int = 0
     cache_gib: float = 0.0
+    sampling: Sampling = Sampling.each
+    quality: QualityFilter = field(default_factory=QualityFilter)
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
@@ -69,12 +75,18 @@ class Batches:
         self._dataset = PairDataset(
             folder, options.split, options.augmentation, seed=seed, needs=needs, cache_bytes=cache
         )
+        self._weights = options.sampling.weights(self._dataset)
         self.share(0, 1)
 
     def share(self, rank: int, world_size: int) -> None:
         """Take every ``world_size``-th pair from ``rank`` on (training on several devices)."""
         self._sampler = EpochBatchSampler(
-            len(self._dataset), self._options.batch_size, self._seed, rank=rank, world_size=world_size
+            len(self._dataset),
+            self._options.batch_size,
+            self._seed,
+            rank=rank,
+            world_size=world_size,
+            weights=self._weights,
         )
         self._loader = make_dataloader(
             self._dataset, self._sampler, workers=self._options.workers, pin_memory=torch.cuda.is_available()
@@ -128,6 +140,11 @@ class Batches:
     def mpp(self) -> float | None:
         """The um/px that the network sees; None where the dataset does not say its own."""
         return self._dataset.image_mpp()
+
+    @property
+    def scale(self) -> float:
+        """How large things are to the network, relative to the dataset's images."""
+        return self._dataset.image_scale()
 
     def samples(self, least: int) -> PairBatch:
         """What sample pictures show: the first of split ``val``, else of the training split, unaugmented.

@@ -32,18 +32,21 @@ from restain.training.checkpoint import load_state, optimizer_state, save_state
 from restain.training.log import LossLog
 from restain.training.options import TrainingOptions
 from restain.training.samples import sample_picture
-from restain.training.schedules import LinearSchedule
+from restain.training.schedules import RateSchedule
+from restain.training.validation import Validation
 
 LAST = "last.safetensors"
 """The checkpoint that a run resumes from: everything."""
 FINAL = "final.safetensors"
 """The weights that stain, once the training is done."""
+BEST = "best.safetensors"
+"""Those of the epoch that was best on split ``val``, where that is looked at."""
 
 
 class FabricStep:
     """One step's mechanics under Fabric's precision and strategy (the contract is ``restain.stainers.base.Step``)."""
 
-    def __init__(self, fabric: Fabric, optimizers: dict[str, Any], schedule: LinearSchedule) -> None:
+    def __init__(self, fabric: Fabric, optimizers: dict[str, Any], schedule: RateSchedule) -> None:
         self._fabric, self._optimizers = fabric, optimizers
         self.epoch, self.progress = 1, 0.0
         self.epochs, self.epochs_decay = schedule.epochs, schedule.decay
@@ -75,11 +78,15 @@ class Position:
         epoch: the current one, counted from 1.
         batch: batches of it that are done.
         step: all steps that are done.
+        best_psnr: on split ``val`` so far, dB; None where that is not looked at.
+        best_epoch: the epoch that reached it.
     """
 
     epoch: int = 1
     batch: int = 0
     step: int = 0
+    best_psnr: float | None = None
+    best_epoch: int | None = None
 
 
 class Trainer:
@@ -91,12 +98,20 @@ class Trainer:
         options: length, intervals, average.
         run: where everything goes; its first process alone writes there.
         fabric: launched; devices, precision, strategy.
+        validation: what tells the best epoch, whose weights are kept; None keeps the last.
     """
 
     def __init__(
-        self, stainer: Stainer, batches: Batches, options: TrainingOptions, run: RunFolder, fabric: Fabric
+        self,
+        stainer: Stainer,
+        batches: Batches,
+        options: TrainingOptions,
+        run: RunFolder,
+        fabric: Fabric,
+        validation: Validation | None = None,
     ) -> None:
         self.stainer, self.batches, self.options, self.run, self.fabric = stainer, batches, options, run, fabric
+        self.validation = validation
         self.position = Position()
         self.average: AveragedModel | None = None
         self._stop = False
@@ -118,8 +133,8 @@ class Trainer:
             progress_bar("train", schedule.epochs * steps, self.position.step) as bar,
         ):
             while self.position.epoch <= schedule.epochs:
-                self._set_rates(schedule.multiplier(self.position.epoch))
                 for batch in self.batches.epoch(self.position.epoch, self.position.batch):
+                    self._set_rates(schedule.multiplier(self.position.epoch, self.position.batch / steps))
                     losses = self._step(batch.to(self.fabric.device))
                     bar.advance()
                     if self.position.step % self.options.log_every == 0 or self.position.batch == steps:
@@ -224,8 +239,22 @@ class Trainer:
                 write_image(self.run.samples / f"epoch_{done:04d}.jpg", picture)
         if self.options.keep_every and done % self.options.keep_every == 0:
             self._save_weights(f"epoch_{done:04d}.safetensors")
+        if self.validation is not None:
+            self._validate(self.validation, done)
         self.position.epoch, self.position.batch = done + 1, 0
         self._save()  # last, so that a run killed before it writes the others again
+
+    def _validate(self, validation: Validation, epoch: int) -> None:
+        """Measure an epoch on split ``val`` and keep its weights where it is the best so far."""
+        found, best = validation.mean_psnr(self._staining()), self.position.best_psnr
+        better = best is None or found > best
+        if better:
+            self.position.best_psnr, self.position.best_epoch = found, epoch
+            self._save_weights(BEST)
+        if self.fabric.is_global_zero:
+            row = {"epoch": epoch, "step": self.position.step, "psnr": found}
+            LossLog(self.run.path / "validation.csv", self.position.step - 1).write(row)
+            console.print(f"Epoch {epoch}: PSNR {found:.3f} dB on {len(validation)} pairs{' (best)' * better}.")
 
     def _staining(self) -> Stainer:
         """The stainer whose weights stain: the average where one is kept."""
@@ -270,13 +299,19 @@ class Trainer:
             save_state(self.run.checkpoints / name, {"weights": self._staining().state_dict()})
 
     def _finish(self) -> None:
-        self._save_weights(FINAL)
+        best: dict[str, Any] = {}
+        if self.validation is None:
+            self._save_weights(FINAL)
+        elif self.fabric.is_global_zero:
+            save_state(self.run.checkpoints / FINAL, load_state(self.run.checkpoints / BEST))
+            best = {"best_epoch": self.position.best_epoch, "best_psnr": self.position.best_psnr}
         if self.fabric.is_global_zero:
-            self.run.set_status(status="done", epochs=self.options.schedule.epochs, steps=self.position.step)
+            steps = self.position.step
+            self.run.set_status(status="done", epochs=self.options.schedule.epochs, steps=steps, **best)
 
     def _set_rates(self, multiplier: float) -> None:
-        for name, optimizer in self.optimizers.items():
-            for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+        for name in self.optimizers.keys() - self.stainer.unscheduled:
+            for group, rate in zip(self.optimizers[name].param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate * multiplier
 
     @contextmanager

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from lightning_fabric import Fabric
 
 from restain.core.errors import RestainError
 from restain.nn.devices import Accelerator, Precision, Strategy, make_fabric
-from restain.training.schedules import Convention, LinearSchedule
+from restain.training.schedules import Convention, RateSchedule
+
+
+class Keep(StrEnum):
+    """Whose weights stain in the end: those of the last epoch, or of the one with the best PSNR on split ``val``."""
+
+    last = "last"
+    best_psnr = "best_psnr"
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,8 @@ class TrainingOptions:
 
     Attributes:
         epochs: epochs before the decay of the learning rate.
-        epochs_decay: epochs of linear decay to zero; with 0 the rate stays as it is.
-        convention: when the released code steps its schedule (see ``restain.training.schedules``).
+        epochs_decay: epochs of decay to zero; with 0 the rate stays as it is.
+        convention: how the rate changes (see ``restain.training.schedules``).
         seed: of the initial weights, the order of the pairs, the augmentation and the dropout.
         precision: float32, or mixed with bfloat16 or float16.
         accelerator: auto takes the best there is.
@@ -26,6 +34,7 @@ class TrainingOptions:
         nodes: how many machines.
         strategy: auto (one device: none; several: ddp) or ddp.
         ema: decay of an exponential moving average of the weights, which then stains; None for none.
+        keep: the weights that stain: of the last epoch, or of the one with the best mean PSNR on split ``val``.
         log_every: steps between two rows of ``metrics.csv``.
         checkpoint_every: steps between two checkpoints; one is also written after each epoch.
         sample_every: epochs between two sample pictures; 0 for none.
@@ -42,6 +51,7 @@ class TrainingOptions:
     nodes: int = 1
     strategy: Strategy = Strategy.auto
     ema: float | None = None
+    keep: Keep = Keep.last
     log_every: int = 20
     checkpoint_every: int = 500
     sample_every: int = 5
@@ -70,6 +80,6 @@ class TrainingOptions:
         return fabric
 
     @property
-    def schedule(self) -> LinearSchedule:
+    def schedule(self) -> RateSchedule:
         """The learning-rate schedule (without decay a constant one, whatever the convention)."""
-        return LinearSchedule(self.epochs, self.epochs_decay, self.convention if self.epochs_decay else Convention.end)
+        return RateSchedule(self.epochs, self.epochs_decay, self.convention if self.epochs_decay else Convention.end)

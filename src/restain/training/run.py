@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ from restain.core.runs import RunFolder, checked_mpp
 from restain.data import (
     MAPS,
     PairFolder,
+    Sampling,
     dataset_fingerprint,
     knowledge_fingerprint,
     read_dataset,
+    slides_of,
     without_bad_images,
 )
 from restain.stainers.base import STAINERS, build
 from restain.training.batches import Batches, BatchOptions
 from restain.training.loop import Trainer
-from restain.training.options import TrainingOptions
+from restain.training.options import Keep, TrainingOptions
+from restain.training.validation import Validation
 
 FREE = (
     "config.data",
@@ -80,8 +83,13 @@ def train(
         )
     for problem in folder.problems:
         console.print(f"{problem.file}: {problem.message}", markup=False, soft_wrap=True)
+    folder, quality = batches.quality.apply(folder, batches.split)
+    if quality is not None:
+        console.print(f"Quality: {quality['dropped']} of {quality['of']} pairs of split {batches.split} are left out.")
     torch.manual_seed(training.seed)
-    stainer = build(method, _with_levels(method, config, folder))
+    stainer = build(method, _completed(method, config, folder, batches.split))
+    if "levels" in stainer.needs or batches.sampling is Sampling.balanced:
+        _tell_of_levels(folder, batches.split)
     feed = Batches(folder if mpp is None else replace(folder, mpp=mpp), batches, training.seed, stainer.needs)
     feed.require_sides(stainer.multiple, stainer.smallest)
     if feed.mpp is None:
@@ -89,14 +97,18 @@ def train(
             "The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.",
             soft_wrap=True,
         )
-    info = {
+    info: dict[str, Any] = {
         "task": "stain",
         "method": method,
         "mpp": feed.mpp,
+        "scale": feed.scale,
         "levels": list(folder.levels),
         "data": dataset_fingerprint(folder),
         "seed": training.seed,
     }
+    if quality is not None:
+        info["quality"] = quality
+    info |= stainer.begin()
     if stainer.needs.intersection(MAPS):
         info["knowledge"] = knowledge_fingerprint(folder, batches.split)
     settings = {
@@ -118,26 +130,54 @@ def train(
         if run.info.get("status") == "done":
             console.print(f"{out}: is trained already.")
         else:
-            Trainer(stainer, feed, training, run, fabric).train()
+            validation = Validation(folder, batches) if training.keep is Keep.best_psnr else None
+            Trainer(stainer, feed, training, run, fabric, validation).train()
     return run
 
 
-def _with_levels(method: str, config: Any, folder: PairFolder) -> Any:
-    """The config of a method that tells levels apart, with the number that the dataset has.
+def _completed(method: str, config: Any, folder: PairFolder, split: str) -> Any:
+    """The config of a method with what only the dataset knows: settings ``levels``, ``images`` and ``slides``.
+
+    ``levels`` are those of the whole dataset, ``images`` the pairs of the training split, ``slides`` those that these
+    were cut from. What the dataset does not know stays as it is; the method says whether it needs it.
 
     Raises:
-        RestainError: it names another number than the dataset has.
+        RestainError: a setting names another number than the dataset has.
     """
     config = config if config is not None else STAINERS[method].info.config()
-    asked, there = getattr(config, "levels", 0), len(folder.levels)
-    if asked is None and there:
-        return replace(config, levels=there)
-    if asked and there and asked != there:
-        raise RestainError(
-            f"{folder.root}: has {there} levels ({', '.join(folder.levels)}), --stainer.levels says {asked}. Leave it "
-            "out."
-        )
+    records = folder.split(split)
+    there = {"levels": len(folder.levels), "images": len(records), "slides": len(slides_of(records))}
+    for name in sorted(there.keys() & {field.name for field in fields(config)}):
+        asked, found = getattr(config, name), there[name]
+        if asked is None and found:
+            config = replace(config, **{name: found})
+        elif asked and found and asked != found:
+            which = f" ({', '.join(folder.levels)})" if name == "levels" else f" in split {split}"
+            raise RestainError(
+                f"{folder.root}: has {found} {name}{which}, --stainer.{name} says {asked}. Leave it out."
+            )
     return config
+
+
+def _tell_of_levels(folder: PairFolder, split: str) -> None:
+    """On the console: levels that no pair shows, and how many pairs have none."""
+    levels = [record.level for record in folder.split(split)]
+    levels += [image.level for image in folder.lone if image.split == split and image.side == "he"]
+    absent = [level for level in folder.levels if level not in levels]
+    if absent and len(absent) < len(folder.levels):
+        console.print(
+            f"warning: level {', '.join(absent)} has no example in split {split}: nothing is learned of it. Give "
+            "examples, or split the dataset anew.",
+            markup=False,
+            soft_wrap=True,
+        )
+    unknown = sum(level is None for level in levels)
+    if 0 < unknown < len(levels):
+        console.print(
+            f"{unknown} of {len(levels)} pairs of split {split} have no level: the losses of levels pass over them.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def plain(value: Any) -> Any:

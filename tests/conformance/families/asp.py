@@ -13,7 +13,7 @@ from restain.nn.generators import ResnetGenerator
 from restain.nn.norms import Norm
 from restain.nn.spectral import normalise_spectra
 from restain.stainers import asp
-from restain.training.schedules import Convention, LinearSchedule
+from restain.training.schedules import Convention, RateSchedule
 
 from ..reading import (
     Answers,
@@ -72,7 +72,7 @@ def asp_pyramid(o: Options, x: Arrays) -> dict[str, Any]:
 
 
 def asp_schedule(o: Options, x: Arrays) -> dict[str, Any]:
-    schedule = LinearSchedule(o["n_epochs"], o["n_epochs_decay"], Convention.end)
+    schedule = RateSchedule(o["n_epochs"], o["n_epochs_decay"], Convention.end)
     epochs = list(range(o["epoch_count"], schedule.epochs + 1))
     return {"epoch": epochs, "lr": [o["lr"] * schedule.multiplier(epoch) for epoch in epochs]}
 

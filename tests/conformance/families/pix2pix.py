@@ -15,7 +15,7 @@ from restain.metrics.ssim import ssim
 from restain.nn.discriminators import PatchDiscriminator, PixelDiscriminator
 from restain.nn.generators import ResnetGenerator, UnetGenerator
 from restain.nn.norms import Norm
-from restain.training.schedules import LinearSchedule
+from restain.training.schedules import RateSchedule
 
 from ..reading import (
     Answers,
@@ -75,7 +75,7 @@ def gaussian_octaves(o: Options, x: Arrays) -> dict[str, Any]:
 
 
 def linear_schedule(o: Options, x: Arrays) -> dict[str, Any]:
-    schedule = LinearSchedule(o["n_epochs"], o["n_epochs_decay"])
+    schedule = RateSchedule(o["n_epochs"], o["n_epochs_decay"])
     epochs = range(o["epoch_count"], schedule.epochs + 1)
     return {
         "epoch_multiplier": [schedule.multiplier(epoch) for epoch in epochs],
