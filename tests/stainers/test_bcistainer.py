@@ -200,3 +200,25 @@ def test_a_frozen_comparator_that_is_missing_is_named(
     error = capsys.readouterr().err
     assert "last.safetensors" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16])
+def test_ssim_keeps_its_precision_under_mixed_precision(precision: torch.dtype) -> None:
+    """A pale image, as of IHC: in half precision its variance would be noise."""
+    generator = torch.Generator().manual_seed(0)
+    real = 0.8 + 0.02 * torch.randn(1, 3, 64, 64, generator=generator)
+    fake = (real + 0.01 * torch.randn(1, 3, 64, 64, generator=generator)).to(precision).requires_grad_()
+    whole = fake.detach().float().requires_grad_()
+    with torch.autocast("cpu", precision):
+        mixed = ssim_loss(fake, real)
+    exact = ssim_loss(whole, real)
+    torch.testing.assert_close(mixed, exact)
+    ours, theirs = torch.autograd.grad(mixed, fake)[0].float(), torch.autograd.grad(exact, whole)[0]
+    assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
+
+
+def test_a_root_of_what_is_left_has_a_derivative() -> None:
+    logits = torch.tensor([[80.0, -80.0, 0.0, 0.0]], requires_grad=True)
+    for terms in FocalTerms:
+        loss = focal_loss(logits, torch.tensor([0]), 1, gamma=0.5, terms=terms)
+        assert torch.autograd.grad(loss, logits)[0].isfinite().all()

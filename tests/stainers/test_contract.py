@@ -48,7 +48,7 @@ SIDE = 128
 def words(method: str, data: Path, out: Path) -> list[str]:
     """The method's recipe, cut down to thin and shallow networks, three steps an epoch and two epochs."""
     config = STAINERS[method].info.config
-    small = {"_width": "4", "_blocks": "2", "pool": "3"}
+    small = {"_width": "4", "_blocks": "2", "pool": "3", "side": str(SIDE)}
     settings = [
         word
         for field in fields(config)

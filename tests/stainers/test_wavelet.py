@@ -41,7 +41,7 @@ def test_losses_are_equations_19_and_20(factor: float) -> None:
     assert losses["L1"].item() == pytest.approx(100 * (fake - pairs.ihc).abs().mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"level": 2}, {"strided_stage": 4}, {"wavelet": "db4"}, {"extra_blocks": 3}])
+@pytest.mark.parametrize("changes", [{}, {"level": 2}, {"strided_stage": 4}, {"wavelet": "db4"}, {"more_residual": 3}])
 def test_images_keep_their_size(changes: dict[str, object]) -> None:
     network = WaveletGenerator(replace(THIN, **changes)).eval()  # type: ignore[arg-type]
     for height, width in ((network.least, network.least), (32, 44)):

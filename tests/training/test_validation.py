@@ -79,14 +79,14 @@ def test_a_dataset_without_val_is_refused(tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "pairs", val=0)
     with pytest.raises(RestainError, match=r"split val.*--training.keep last"):
         train("pix2pix", SMALL, data, tmp_path / "run", BATCHES, BEST)
+    assert not (tmp_path / "run").exists(), "nothing stands in the way of the command that is advised"
 
 
 def test_images_that_are_too_small_are_named(data: Path) -> None:
-    validation = Validation(read_dataset(data), replace(BATCHES, augmentation=Augmentation(resize=8)))
     stainer = Pix2Pix(SMALL)
     stainer.least = 16
     with pytest.raises(RestainError, match="too small"):
-        validation.mean_psnr(stainer)
+        Validation(read_dataset(data), replace(BATCHES, augmentation=Augmentation(resize=8)), stainer)
 
 
 def test_warm_up_and_cosine_by_hand() -> None:

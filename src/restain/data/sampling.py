@@ -16,6 +16,7 @@ from restain.data.dataset import PairDataset
 
 _GREY = np.array([0.299, 0.587, 0.114])
 _BLUE = 2
+_TINY = 1e-8
 
 
 class Sampling(StrEnum):
@@ -72,19 +73,17 @@ def balanced_weights(levels: Collection[int] | NDArray[np.int64]) -> NDArray[np.
 
 
 def correlation(he: NDArray[np.uint8], ihc: NDArray[np.uint8]) -> float:
-    """How far the grey values of a pair agree, r_i of Eq. 14; 0 where one of them is constant.
+    """How far the grey values of a pair agree, r_i of Eq. 14; 0 where one of them is constant, 1 where both are.
 
-    As released by WeCREST it is Pearson's r times n / (n - 1), n the number of pixels.
+    As released by WeCREST it is Pearson's r times n / (n - 1), n the number of pixels, with 1e-8 against division by 0.
 
     Args:
         he: uint8 RGB [H, W, 3].
         ihc: the same shape.
     """
     one, two = (image.reshape(-1, 3) @ _GREY for image in (he, ihc))
-    spread = one.std() * two.std()
-    if spread < 1e-6:
-        return 0.0
-    return float(((one - one.mean()) * (two - two.mean())).sum() / (spread * max(len(one) - 1, 1)))
+    one, two = ((grey - grey.mean() + _TINY) / (grey.std() + _TINY) for grey in (one, two))
+    return float((one * two).sum() / max(len(one) - 1, 1))
 
 
 def colour_histogram(he: NDArray[np.uint8]) -> NDArray[np.float64]:

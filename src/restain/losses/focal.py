@@ -39,18 +39,23 @@ def focal_loss(
         reduction: mean or sum over the images whose level is known.
     """
     count = logits.shape[1]
-    values = [alpha] + [1 - alpha] * (count - 1) if isinstance(alpha, float) else alpha
+    values = [alpha] + [1 - alpha] * (count - 1) if isinstance(alpha, int | float) else alpha
     weights = logits.new_tensor(values)
     known = level >= 0
     own = F.one_hot(level.clamp_min(0), count).bool()
     log_p = F.log_softmax(logits, 1)
     if terms is FocalTerms.target:
         log_t, weights = log_p[own], weights[level.clamp_min(0)]
-        losses = -weights * (1 - log_t.exp()).pow(gamma) * log_t
+        losses = -weights * _left(log_t).pow(gamma) * log_t
     else:
         # log(1 - p) from the other levels' logits, exact where p is nearly 1.
         others = torch.stack([log_p[:, [j for j in range(count) if j != n]].logsumexp(1) for n in range(count)], 1)
         log_t = torch.where(own, log_p, others)
-        losses = (-weights * (1 - log_t.exp()).pow(gamma) * log_t).mean(1)
+        losses = (-weights * _left(log_t).pow(gamma) * log_t).mean(1)
     total = (losses * known).sum()
     return total / known.sum().clamp_min(1) if reduction == "mean" else total
+
+
+def _left(log_p: Tensor) -> Tensor:
+    """1 - p of log p, never so near 0 that a root of it has no derivative."""
+    return (-torch.expm1(log_p)).clamp_min(1e-7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from restain.nn.filters import blur
@@ -23,11 +24,12 @@ def ssim_loss(fake: Tensor, real: Tensor) -> Tensor:
         fake: [N, C, H, W] in [-1, 1], sides of at least ``WINDOW``; compared in [0, 1].
         real: the same shape.
     """
-    x, y = (fake + 1) / 2, (real + 1) / 2
-    mean_x, mean_y = _windowed(x), _windowed(y)
-    var_x = _windowed(x * x) - mean_x.square()
-    var_y = _windowed(y * y) - mean_y.square()
-    covariance = _windowed(x * y) - mean_x * mean_y
+    with torch.autocast(fake.device.type, enabled=False):  # differences of squares need all of float32
+        x, y = (fake.float() + 1) / 2, (real.float() + 1) / 2
+        mean_x, mean_y = _windowed(x), _windowed(y)
+        var_x = _windowed(x * x) - mean_x.square()
+        var_y = _windowed(y * y) - mean_y.square()
+        covariance = _windowed(x * y) - mean_x * mean_y
     contrast = (2 * covariance + C2) / (var_x + var_y + C2)
     luminance = (2 * mean_x * mean_y + C1) / (mean_x.square() + mean_y.square() + C1)
     return 1 - (contrast * luminance).mean()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restain.core.errors import ItemError
+from restain.nn.norms import COUNTER
 from restain.nn.weights import read_state_dict
 
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
@@ -126,7 +127,8 @@ class ResNet18Stages(nn.Module):
         """
         found = read_state_dict(weights)
         try:
-            self.load_state_dict({key: found[key] for key in self.state_dict()})
+            counters = {key: value for key, value in self.state_dict().items() if key.endswith(COUNTER)}
+            self.load_state_dict({key: {**counters, **found}[key] for key in self.state_dict()})
         except (KeyError, RuntimeError) as error:
             raise ItemError(
                 f"{weights}: not the weights of a ResNet-18 ({RESNET18_FILE} of torchvision is one)."

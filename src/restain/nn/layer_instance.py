@@ -14,7 +14,7 @@ def mixed_norm(x: Tensor, rho: Tensor, eps: float) -> Tensor:
         rho: [1, C, 1, 1] in [0, 1].
         eps: added to the variances.
     """
-    parts = []
+    parts, x = [], x.float()  # in half precision small differences from the mean are lost
     for dims in ((2, 3), (1, 2, 3)):
         variance, mean = torch.var_mean(x, dim=dims, keepdim=True)
         parts.append((x - mean) * torch.rsqrt(variance + eps))

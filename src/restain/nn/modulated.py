@@ -19,9 +19,10 @@ def simam(x: Tensor, e_lambda: float = 1e-4) -> Tensor:
     Returns:
         x * sigmoid(d / (4 (v + lambda)) + 0.5), d the squared distance from the channel's mean and v its variance.
     """
-    distance = (x - x.mean((2, 3), keepdim=True)).square()
+    whole = x.float()  # in half precision small differences from the mean are lost
+    distance = (whole - whole.mean((2, 3), keepdim=True)).square()
     variance = distance.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3] - 1)
-    return x * torch.sigmoid(distance / (4 * (variance + e_lambda)) + 0.5)
+    return x * torch.sigmoid(distance / (4 * (variance + e_lambda)) + 0.5).to(x.dtype)
 
 
 class ModulatedConv(nn.Module):

@@ -137,7 +137,8 @@ class BCIStainer(Stainer):
         self.D = MultiScaleDiscriminator(c.discriminator_scales, self._patch_discriminator, aligned=True)
         self.C = Comparator(levels, c.comparator_width, c.side, c.comparator_widest, c.norm, c.dropout)
         self.fit_sides(self.G, self.D)
-        self.smallest = max(self.smallest, c.side // 8)  # the comparator's last stage needs 2 px
+        # Batch norms of the last stages need more than one value, also of a batch of one image.
+        self.smallest = max(self.smallest, c.side // 4)
 
     def _patch_discriminator(self) -> PatchDiscriminator:
         c = self.config

@@ -10,7 +10,7 @@ The paper leaves open, and here is decided:
   halve it three times more. So that the sizes close, one stage of ResNet-18 keeps its stride of 2 (``strided_stage``,
   the second, as the cheapest); with ``level`` 2 none does.
 - "9 residual blocks" of ResNet-18, which has 8: a ninth of the same kind follows, without ImageNet weights
-  (``extra_blocks``).
+  (``more_residual``).
 - ResNet-18's stem takes three channels: the paper's 7x7 convolution stands in its place.
 - After the transposed convolutions a 7x7 convolution and tanh, as in the generator that the paper cites (Johnson 2016).
 - z of Eq. 19: the paper does not say how it enters; there is none.
@@ -50,7 +50,7 @@ class Config(GanConfig):
         wavelet: a discrete wavelet of PyWavelets.
         level: transforms, 1 or 2.
         strided_stage: the stage of ResNet-18 that keeps its stride of 2, 2 to 4; not used with level 2.
-        extra_blocks: residual blocks after ResNet-18's eight, 1.
+        more_residual: residual blocks after ResNet-18's eight, 1; 0 for ResNet-18 as it is.
         encoder_weights: ImageNet weights of ResNet-18 (.pth or .safetensors); None takes resnet18-f37072fd.pth of
             torch's download cache where it is, else the encoder begins at random. run.json says which.
         discriminator_layers: 4x4 convolutions of stride 2, five with the one that judges.
@@ -62,7 +62,7 @@ class Config(GanConfig):
     wavelet: str = "haar"
     level: int = 1
     strided_stage: int = 2
-    extra_blocks: int = 1
+    more_residual: int = 1
     encoder_weights: Path | None = None
     discriminator_layers: int = 5
     gan: GANLoss = GANLoss.vanilla
@@ -77,6 +77,8 @@ class Config(GanConfig):
             raise RestainError("wavelet_pix2pix: level is 1 or 2, strided_stage 2, 3 or 4.")
         if self.discriminator_layers < 2:
             raise RestainError(f"wavelet_pix2pix: discriminator_layers is {self.discriminator_layers}; 2 or more.")
+        if not 0 <= self.more_residual <= 64:
+            raise RestainError(f"wavelet_pix2pix: more_residual is {self.more_residual}; it is 0 to 64.")
         if not 0 < self.fake_factor <= 1e6:
             raise RestainError(f"wavelet_pix2pix: fake_factor is {self.fake_factor}; a number above 0.")
         if self.encoder_weights is not None and self.generator_width != IMAGENET_WIDTH:
@@ -95,7 +97,7 @@ class WaveletGenerator(nn.Module):
         )
         self.encoder = ResNet18Stages(width, strides)
         c = self.encoder.channels
-        self.more = nn.Sequential(*(BasicBlock(c, c) for _ in range(config.extra_blocks)))
+        self.more = nn.Sequential(*(BasicBlock(c, c) for _ in range(config.more_residual)))
         ups: list[nn.Module] = []
         for _ in range(2):
             ups += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1)]

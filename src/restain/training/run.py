@@ -92,6 +92,7 @@ def train(
         _tell_of_levels(folder, batches.split)
     feed = Batches(folder if mpp is None else replace(folder, mpp=mpp), batches, training.seed, stainer.needs)
     feed.require_sides(stainer.multiple, stainer.smallest)
+    validation = Validation(folder, batches, stainer) if training.keep is Keep.best_psnr else None
     if feed.mpp is None:
         console.print(
             "The dataset has no um/px: this run will stain patches, but no slide. Give --mpp if you know it.",
@@ -130,7 +131,6 @@ def train(
         if run.info.get("status") == "done":
             console.print(f"{out}: is trained already.")
         else:
-            validation = Validation(folder, batches) if training.keep is Keep.best_psnr else None
             Trainer(stainer, feed, training, run, fabric, validation).train()
     return run
 

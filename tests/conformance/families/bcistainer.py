@@ -10,6 +10,7 @@ from torch import nn
 
 from restain.data import to_network
 from restain.losses.focal import focal_loss
+from restain.losses.gan import GANLoss
 from restain.nn.level_aware import Comparator, LevelAwareGenerator
 from restain.nn.modulated import ModulatedConv, simam
 from restain.nn.norms import Norm
@@ -67,8 +68,9 @@ def losses(o: Options, x: Arrays) -> dict[str, Any]:
     w, scales = o["weights"], range(o["scales"])
     config = bcistainer.Config(
         level_weight=w["cls"], l1_weight=w["rec"], low_l1_weight=w["low"] * w["rec"], ssim_weight=w["sim"],
-        gan_weight=w["gan"], similarity_weight=w["cmp"], levels=4, side=64,
+        gan_weight=w["gan"], similarity_weight=w["cmp"], levels=4, side=64, gan=GANLoss(o["gan"]),
     )  # fmt: skip
+    assert (o["rec"], o["sim"], o["cls"], o["cmp"]) == ("mae", "ssim", "focal", "csim")
     whole = bcistainer.BCIStainer(config)
 
     def gan(logits: str, noise: str, real: bool) -> torch.Tensor:

@@ -16,9 +16,12 @@ def tta(o: Options, x: Arrays) -> dict[str, Any]:
     def generator(v: Tensor) -> Tensor:
         return o["a"] * v + o["b"] * v.roll(o["shift"], o["axis"])
 
+    def bytes_of(v: Tensor) -> Tensor:
+        return (generator(v) + 1) / 2 * 255
+
     he = rgb(x, "image")
-    out = average_of_views(generator, he) if o["tta"] else generator(he)
-    mean = ((out[0] + 1) * 127.5).permute(1, 2, 0).numpy()
+    out = average_of_views(bytes_of, he) if o["tta"] else bytes_of(he)
+    mean = out[0].permute(1, 2, 0).numpy()
     return {"mean": mean, "image": mean.astype(np.uint8)}  # the released code truncates, ``restain stain`` rounds
 
 
