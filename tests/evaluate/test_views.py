@@ -13,13 +13,14 @@ from tests.evaluate.conftest import NAMES, MakeFolder
 from restain.cli.main import main
 from restain.core.errors import RestainError
 from restain.evaluate import evaluate
-from restain.infer.record import write_record
+from restain.infer.record import Origin, write_record
 from restain.report import write_evaluation_report
 from restain.slides import read_image, write_image
 
 
-def record(folder: Path, views: int, names: tuple[str, ...] = NAMES) -> Path:
-    write_record(folder, {"views": views}, {folder / f"{name}.png": views for name in names}, [])
+def record(folder: Path, views: int, names: tuple[str, ...] = NAMES, run: str = "/runs/one") -> Path:
+    origin = Origin(views, "cut", run, "c0ffee")
+    write_record(folder, {}, {folder / f"{name}.png": origin for name in names}, [])
     return folder
 
 
@@ -55,6 +56,50 @@ def test_a_folder_stained_in_two_ways_is_told_of(folder: MakeFolder) -> None:
     assert summary.views["fake"] == (1, 7, None)
     assert any("1 and 7 and not stated" in note for note in summary.notes())
     assert summary.document()["test_time_views"] is None
+
+
+def test_a_folder_that_two_runs_stained_is_told_of(folder: MakeFolder, tmp_path: Path) -> None:
+    real, alone, mixed, foreign = folder("real"), record(folder("alone"), 1), folder("mixed"), folder("foreign")
+    record(mixed, 1, NAMES[:1])
+    record(mixed, 1, NAMES[1:3], "/runs/two")
+    summary = evaluate(real, {"alone": alone, "mixed": mixed, "foreign": foreign}, tmp_path, test_time_views=1)
+    told = [note for note in summary.notes() if "stainer differs" in note]
+    assert len(told) == 1
+    assert told[0].startswith("mixed: ")
+    assert "run /runs/one; cut, weights c0ffee, run /runs/two; not stated" in told[0]
+    methods = json.loads((tmp_path / "summary.json").read_text())["methods"]
+    made = {"views": 1, "method": "cut", "run": "/runs/one", "weights": "c0ffee"}
+    assert methods["alone"]["stained_by"] == [made]
+    assert methods["mixed"]["stained_by"] == [made, made | {"run": "/runs/two"}]
+    assert methods["foreign"]["stained_by"] == []
+    write_evaluation_report(summary, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Stained by: alone" in page
+    assert "Stained by: foreign" not in page
+
+
+def test_a_damaged_record_is_wrong_use(folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    real, fake = folder("real"), folder("fake")
+    (fake / "stain.json").write_text("")
+    assert main(["evaluate", "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "out")]) == 2
+    assert "stain.json: not a record of `restain stain`. Remove it" in " ".join(capsys.readouterr().err.split())
+
+
+def test_fakes_after_one_option_or_several(folder: MakeFolder, tmp_path: Path) -> None:
+    real, a, b, c = folder("real"), folder("a"), folder("b"), folder("c")
+    words = [
+        "evaluate",
+        "--fake",
+        f"A={a}",
+        f"B={b}",
+        "--real",
+        str(real),
+        f"--fake=C={c}",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(words) == 0
+    assert list(json.loads((tmp_path / "o" / "summary.json").read_text())["methods"]) == ["A", "B", "C"]
 
 
 def test_the_command_prints_views_and_warns_of_blur(

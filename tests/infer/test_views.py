@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from restain.infer.apply import StainOptions, stain
 from restain.infer.inputs import Input
 from restain.infer.network import Network, load_stainer
 from restain.infer.patches import stain_image, stain_patch
-from restain.infer.record import recorded_views, write_record
+from restain.infer.record import Origin, recorded_origins, write_record
 from restain.infer.views import VIEWS, average_of_views
 from restain.slides import open_slide, read_image, write_image
+from restain.training.loop import weights_file
 
 from .conftest import he_picture, write_run, write_slide
 
@@ -128,6 +130,10 @@ def test_a_scale_that_is_none_is_refused(resized_run: RunFolder, value: object) 
         _ = resized_run.scale
 
 
+def origins(*files: Path) -> list[Origin]:
+    return [origin for origin in recorded_origins(files) if origin is not None]
+
+
 def test_the_record_says_what_was_done(run: RunFolder, tmp_path: Path) -> None:
     source, out = tmp_path / "images", tmp_path / "out"
     for name in ("a", "b", "c"):
@@ -137,19 +143,30 @@ def test_the_record_says_what_was_done(run: RunFolder, tmp_path: Path) -> None:
     assert main([*words, str(source / "a.png")]) == 0
     plain = (out / "a.png").read_bytes()
     record = json.loads((out / "stain.json").read_text())
-    assert (record["method"], record["views"], record["scale"], record["mpp"]) == ("pix2pix", 1, 1.0, 0.5)
-    assert len(record["weights"]["sha256"]) == 64
-    assert record["options"]["tta"] is False
-    assert record["outputs"] == {"a.png": 1}
+    last = record["last_call"]
+    assert (last["scale"], last["mpp"], last["options"]["tta"]) == (1.0, 0.5, False)
+    weights = hashlib.sha256(weights_file(run, None).read_bytes()).hexdigest()
+    made = {"views": 1, "method": "pix2pix", "run": str(run.path), "weights": weights}
+    assert record["outputs"] == {"a.png": made}
     assert main([*words, str(source / "b.png"), str(source / "c.png"), "--tta"]) == 1
     record = json.loads((out / "stain.json").read_text())
-    assert record["views"] == 7
-    assert record["outputs"] == {"a.png": 1, "b.png": 7}, "of a call before, and of this one; c failed"
-    assert recorded_views([out / "a.png", out / "b.png"]) == (1, 7)
+    assert record["last_call"]["options"]["tta"] is True
+    assert record["outputs"] == {"a.png": made, "b.png": made | {"views": 7}}, "of two calls; c failed"
+    assert [origin.views for origin in origins(out / "a.png", out / "b.png")] == [1, 7]
     assert main([*words, "--tta", str(source / "a.png")]) == 0
     assert (out / "a.png").read_bytes() != plain, "other options stain anew"
-    assert recorded_views([out / "a.png", out / "b.png"]) == (7,)
-    assert recorded_views([out / "a.png", source / "a.png"]) == (7, None)
+    averaged = Origin(**made | {"views": 7})
+    assert recorded_origins([out / "a.png", out / "b.png"]) == (averaged,)
+    assert recorded_origins([out / "a.png", source / "a.png"]) == (averaged, None)
+
+
+def test_two_runs_in_one_folder_are_kept_apart(run: RunFolder, tmp_path: Path) -> None:
+    other, out = write_run(tmp_path / "other", mpp=0.5), tmp_path / "out"
+    for name, used in (("a", run), ("b", other)):
+        write_image(tmp_path / f"{name}.png", he_picture(120, 100))
+        stain(used, [Input(tmp_path / f"{name}.png")], out, StainOptions())
+    outputs = json.loads((out / "stain.json").read_text())["outputs"]
+    assert [outputs[name]["run"] for name in ("a.png", "b.png")] == [str(run.path), str(other.path)]
 
 
 def test_a_killed_call_leaves_no_claim(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +179,17 @@ def test_a_killed_call_leaves_no_claim(run: RunFolder, tmp_path: Path, monkeypat
     monkeypatch.setattr("restain.infer.apply.process", killed)
     with pytest.raises(KeyboardInterrupt):
         stain(run, [Input(tmp_path / "a.png")], tmp_path / "out", StainOptions(tta=True))
-    assert recorded_views([tmp_path / "out" / "a.png"]) == (None,)
+    assert recorded_origins([tmp_path / "out" / "a.png"]) == (None,)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"outputs": 7}', '{"outputs": {"a.png": "7"}}', '{"outputs": {"a": 0}}'])
-def test_a_foreign_record_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "stain.json").write_text(text)
-    with pytest.raises(RestainError, match=r"stain\.json"):
-        recorded_views([tmp_path / "a.png"])
-    with pytest.raises(RestainError, match=r"stain\.json"):
-        write_record(tmp_path, {}, {}, [])
+MADE = '{"outputs": {"a": {"views": %s, "method": "cut", "run": "/runs/a", "weights": %s}}}'
+FOREIGN = ["", "{", "[]", "\xff", '{"outputs": 7}', '{"outputs": {"a.png": 7}}', '{"outputs": {"a": {"views": 1}}}']
+
+
+@pytest.mark.parametrize("text", [*FOREIGN, MADE % ("0", '"c0"'), MADE % ('"7"', '"c0"'), MADE % ("7", "{}")])
+def test_a_damaged_or_foreign_record_is_named_with_a_remedy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stain.json").write_text(text, encoding="latin-1")
+    for use in (lambda: recorded_origins([tmp_path / "a.png"]), lambda: write_record(tmp_path, {}, {}, [])):
+        with pytest.raises(RestainError, match=r"stain\.json: .*Remove it, or stain into another folder") as caught:
+            use()
+        assert caught.value.exit_code == 2

@@ -110,3 +110,13 @@ def test_a_protocol_without_dab(tmp_path: Path) -> None:
     page = Page(report(result, tmp_path / "out").read_text(encoding="utf-8"))
     assert "90% intervals" in page.text
     assert "beat" not in page.text
+
+
+def test_tables_may_wrap_to_fit_the_page(summary: Summary, tmp_path: Path) -> None:
+    """Only intervals keep to one line, and in narrow windows and in print not even these; arrows stay with titles."""
+    text = report(summary, tmp_path / "out").read_text(encoding="utf-8")
+    rules = [line.split("{")[0].strip() for line in text.splitlines() if "white-space: nowrap" in line]
+    assert rules == [".range"]
+    assert text.count(".range { white-space: normal; }") == 1
+    assert ".range { font-size: 7pt; white-space: normal; }" in text.split("@media print")[1]
+    assert "PSNR\N{NO-BREAK SPACE}↑" in text

@@ -198,7 +198,8 @@ def test_a_frozen_comparator_that_is_missing_is_named(
     save_file(kept, last, metadata)
     assert main(["train", *words(data, run)]) == 1
     error = capsys.readouterr().err
-    assert "last.safetensors" in error
+    assert "last.safetensors: lacks 'weights.C." in error
+    assert "another --out" in error
     assert "Traceback" not in error
 
 

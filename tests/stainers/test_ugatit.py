@@ -230,7 +230,7 @@ def test_the_dataset_says_how_many_there_are(tmp_path: Path, capsys: pytest.Capt
 
     assert main(words(data, tmp_path / "run", "--batches.sampling", "balanced")) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "level 2+ has no example in split train" in said
+    assert "split train has no example of level 2+" in said
     assert "1 of 6 pairs of split train have no level" in said
     run = RunFolder(tmp_path / "run")
     assert {name: run.config["stainer"][name] for name in TOLD} == {"levels": 3, "images": 6, "slides": 3}

@@ -49,5 +49,5 @@ def test_arptidec5_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["stain", str(run), str(slide), "--out", str(out)]) == 0
     with open_slide(out / "slide.ome.tif") as stained:
         assert (stained.size, round(stained.mpp or 0, 6)) == ((600, 500), 0.5)
-    assert json.loads((out / "stain.json").read_text())["mpp"] == 2.0
-    assert json.loads((out / "stain.json").read_text())["outputs"]["slide.ome.tif"] == 1
+    assert json.loads((out / "stain.json").read_text())["last_call"]["mpp"] == 2.0
+    assert json.loads((out / "stain.json").read_text())["outputs"]["slide.ome.tif"]["views"] == 1

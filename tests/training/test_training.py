@@ -76,7 +76,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     with pytest.raises(ItemError, match=r"loss L1 is not finite at step 4 \(epoch 2\)"):
         train("pix2pix", SMALL, data, tmp_path / "run", BATCHES, options)
     state = load_state(tmp_path / "run" / "checkpoints" / loop.LAST)
-    assert state["position"] == {"epoch": 2, "batch": 0, "step": 2}
+    assert state["position"] == {"epoch": 2, "batch": 0, "step": 2, "best_psnr": None, "best_epoch": None}
     assert all(value.isfinite().all() for value in state["weights"].values())
 
 

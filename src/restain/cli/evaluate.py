@@ -33,7 +33,8 @@ def command(
 
     Args:
         real: folder of the real IHC, or a patch-pair dataset.
-        fake: folder of the virtual IHC, or NAME=FOLDER; repeated, several methods come into one table.
+        fake: folder of the virtual IHC, or NAME=FOLDER; several, after one --fake or each after its own, come into one
+            table.
         out: folder of the results.
         he: folder of the H&E, for the pictures.
         protocol: bci-2 (with sharpness), bci (as published with BCI), or a YAML file with one.
@@ -88,20 +89,23 @@ def _named(word: str) -> tuple[str, Path]:
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command; ``--fake`` may be repeated."""
+    """The command; ``--fake`` takes several words and may be repeated."""
     return call(command, "restain evaluate", _gathered(argv))
 
 
 def _gathered(argv: Sequence[str]) -> list[str]:
-    """Repeated ``--fake X`` as the one list that the parser takes."""
+    """The words after each ``--fake`` as the one list that the parser takes."""
     rest: list[str] = []
     fakes: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if word == "--fake":
-            fakes.append(next(words, ""))
-        elif word.startswith("--fake="):
-            fakes.append(word.removeprefix("--fake="))
-        else:
+    words = rest
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name == "--fake":
+            words = fakes
+            fakes += [value] if equals else []
+        elif word.startswith("-"):
+            words = rest
             rest.append(word)
+        else:
+            words.append(word)
     return [*rest, *(f"--fake+={fake}" for fake in fakes)]

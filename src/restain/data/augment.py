@@ -111,7 +111,8 @@ def _crop(image: Image, side: int, place: NDArray[np.float64], factor: float) ->
     height, width = image.shape[:2]
     if min(height, width) < side:
         raise RestainError(
-            f"augmentation: crop {side} px does not fit into images of {width}x{height} px. Give a smaller one: "
+            f"augmentation: crop {side} px does not fit into images of {width}x{height} px, resize included. Give a "
+            "smaller one: "
             f"--batches.augmentation.crop {min(height, width) // 16 * 16 or min(height, width)}, or null."
         )
     cut = min(round(side * factor), height, width)

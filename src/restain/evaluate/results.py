@@ -14,6 +14,7 @@ from restain.evaluate.folders import printable
 from restain.evaluate.measure import Failure
 from restain.evaluate.pictures import Pictures
 from restain.evaluate.protocol import Protocol
+from restain.infer.record import Origin
 from restain.metrics import METRICS
 
 REFERENCE = "best constant image"
@@ -84,6 +85,7 @@ class Summary:
         fingerprint: hash over names and contents of the real images in the means.
         views: test-time views averaged for the images of each method, every number that occurs; None among them where
             neither a ``stain.json`` nor the one who evaluates says.
+        origins: what made the images of each method, as ``stain.json`` says; None among them where it does not.
         versions: of restain and the libraries that the numbers depend on.
         pictures: the images chosen for the report.
     """
@@ -104,6 +106,7 @@ class Summary:
     not_computed: Mapping[str, str]
     fingerprint: str
     views: Mapping[str, tuple[int | None, ...]]
+    origins: Mapping[str, tuple[Origin | None, ...]]
     versions: Mapping[str, str]
     pictures: Pictures = field(default_factory=Pictures)
 
@@ -131,6 +134,12 @@ class Summary:
     def views_text(self, method: str) -> str:
         """The method's test-time views in words."""
         return " and ".join("not stated" if views is None else str(views) for views in self.views[method])
+
+    def stainers(self, method: str) -> list[str]:
+        """What ``stain.json`` says made the method's images, each in words; none where it says nothing."""
+        known = [origin for origin in self.origins[method] if origin is not None]
+        texts = (f"{origin.method}, weights {origin.weights[:12]}, run {origin.run}" for origin in known)
+        return [printable(text) for text in dict.fromkeys(texts)]
 
     def beats_constant(self, method: str) -> bool | None:
         """Whether the method's mean DAB error is below that of the best constant image; None if it is not known."""
@@ -177,6 +186,14 @@ class Summary:
                     f"{method}: test-time views differ from image to image ({self.views_text(method)}); stain them "
                     "alike."
                 )
+        for method, origins in self.origins.items():
+            stainers = self.stainers(method)
+            if stainers and None in origins:
+                stainers.append("not stated")
+            if len(stainers) > 1:
+                lines.append(
+                    f"{method}: the stainer differs from image to image ({'; '.join(stainers)}); stain them with one."
+                )
         if len(set(self.views.values())) > 1:
             several = ", ".join(f"{method} {self.views_text(method)}" for method in self.views)
             lines.append(
@@ -212,6 +229,7 @@ class Summary:
                 method: {
                     "fake": printable(str(self.fakes[method])),
                     "test_time_views": self._one_number(method),
+                    "stained_by": [_origin(origin) for origin in self.origins[method] if origin is not None],
                     **_table(table),
                 }
                 for method, table in self.tables.items()
@@ -250,6 +268,10 @@ class Summary:
 
 def _method(row: Row, several: Sequence[str]) -> dict[str, str]:
     return {"method": row.method} if several else {}
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    return asdict(origin) | {"run": printable(origin.run)}
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
 from restain.evaluate.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from restain.evaluate.reference import best_constant_of
 from restain.evaluate.results import Row, Summary, Table, Unpaired
-from restain.infer.record import RECORD, recorded_views
+from restain.infer.record import RECORD, Origin, recorded_origins
 from restain.metrics import METRICS, PairMetric, WeightsMissingError, load_metric
 
 LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "pillow", "tifffile", "imagecodecs")
@@ -82,10 +82,11 @@ def evaluate(
     for method, files in found.items():
         if not reals.images.keys() & files.files.keys():
             raise RestainError(_nothing_in_common(real, fakes[method], unpaired[method]))
-    views = {
-        method: _views(method, [files.files[name] for name in reals.images if name in files.files], test_time_views)
+    origins = {
+        method: recorded_origins(files.files[name] for name in reals.images if name in files.files)
         for method, files in found.items()
     }
+    views = {method: _views(method, found[method], origins[method], test_time_views) for method in found}
     ready, not_computed = _load_metrics(rules, weights)
     jobs = [Job(image, _partners(name, found)) for name, image in reals.images.items() if _partners(name, found)]
     measured = _measure(jobs, ready, workers or min(8, _cores()))
@@ -112,6 +113,7 @@ def evaluate(
         not_computed=not_computed,
         fingerprint=fingerprint([[item.image.name, item.digest] for item in common]),
         views=views,
+        origins=origins,
         versions=_versions(),
         pictures=_pictures(common, jobs, rules, not_computed),
     )
@@ -132,21 +134,24 @@ def _keep_others(out: Path, inputs: Sequence[Path]) -> None:
         raise RestainError(f"{out}: is one of the folders to be compared. Choose another --out.")
 
 
-def _views(method: str, files: Sequence[Path], stated: int | None) -> tuple[int | None, ...]:
-    """The test-time views of these images: as recorded, else as stated.
+def _views(
+    method: str, files: NamedFiles, origins: Sequence[Origin | None], stated: int | None
+) -> tuple[int | None, ...]:
+    """The test-time views of a method's images: as recorded, else as stated.
 
     Raises:
         RestainError: both say it, and differ; or what is stated is no number of views.
     """
-    recorded = recorded_views(files)
+    recorded = tuple(dict.fromkeys(None if origin is None else origin.views for origin in origins))
     if stated is None:
         return recorded
     if stated < 1:
         raise RestainError(f"--tta {stated}: give how many test-time views were averaged, 1 or more.")
     if wrong := [views for views in recorded if views not in (None, stated)]:
+        record = next(iter(files.files.values())).parent / RECORD
         raise RestainError(
-            f"--tta {stated}: {method}'s {files[0].parent / RECORD} says {' and '.join(map(str, wrong))}. Leave --tta "
-            "out: it is for images of other programs."
+            f"--tta {stated}: {method}'s {record} says {' and '.join(map(str, wrong))}. Leave --tta out: it is for "
+            "images of other programs."
         )
     return (stated,)
 

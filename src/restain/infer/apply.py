@@ -14,7 +14,7 @@ from restain.core.runs import RunFolder, checked_mpp, versions
 from restain.infer.inputs import PLAIN, Input
 from restain.infer.network import Network, load_stainer
 from restain.infer.patches import stain_patch
-from restain.infer.record import write_record
+from restain.infer.record import Origin, write_record
 from restain.infer.tiling import Overlap
 from restain.infer.whole_slide import require_run_mpp, stain_slide
 from restain.nn.devices import Accelerator, Precision
@@ -71,7 +71,7 @@ def stain(
 
     A plain image of at most ``LARGEST_PATCH`` px a side without a um/px is a patch: it is taken as the images that the
     run was trained on were (resized as those were, and back). Everything else is a slide. Inputs that an earlier call
-    finished with the same run and options are skipped. ``stain.json`` in ``out`` says what was done.
+    finished with the same run and options are skipped. ``stain.json`` in ``out`` says what made each output.
 
     Args:
         run: a stainer's run.
@@ -137,28 +137,18 @@ def stain(
             "options": asdict(options),
         }
 
-    facts = _facts(run, file, options) | {"views": network.views, "scale": scale, "mpp": known}
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    origin = Origin(network.views, run.info["method"], str(run.path.resolve()), digest)
+    last_call = {"options": plain(options), "scale": scale, "mpp": known, "versions": versions()}
     with lock(out / ".restain" / "lock"):
         names = list(by_name)
         targets = {name: target(name) for name in names}
-        write_record(out, facts, {}, targets.values())  # nothing is claimed of what a killed call leaves
+        write_record(out, last_call, {}, targets.values())  # nothing is claimed of what a killed call leaves
         outcome = process(names, work, out / ".restain", settings, "stain", outputs=lambda name: [target(name)])
-        stained = {targets[name]: network.views for name in outcome.results}
-        write_record(out, facts, stained, [targets[name] for name in outcome.failures])
+        stained = {targets[name]: origin for name in outcome.results}
+        write_record(out, last_call, stained, [targets[name] for name in outcome.failures])
     return outcome
-
-
-def _facts(run: RunFolder, weights: Path, options: StainOptions) -> dict[str, Any]:
-    """What ``stain.json`` says of the run and the options."""
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {
-        "run": str(run.path.resolve()),
-        "method": run.info["method"],
-        "weights": {"file": weights.name, "sha256": digest},
-        "options": plain(options),
-        "versions": versions(),
-    }
 
 
 def _keep_inputs(inputs: list[Input], targets: list[Path]) -> None:

@@ -38,8 +38,14 @@ def load_stainer(run: RunFolder, checkpoint: str | None = None) -> Stainer:
     settings = run.config.get("stainer", {})
     known = {field.name for field in fields(entry.info.config)}
     # A run may come from elsewhere: only plain values of known fields reach the parser, which could import by name.
-    if not isinstance(settings, dict) or not settings.keys() <= known or not all(map(_plain, settings.values())):
-        raise RestainError(f"{run.path}/config.yaml: its section stainer does not fit {entry.name}.")
+    unknown = sorted(map(str, settings.keys() - known)) if isinstance(settings, dict) else []
+    if unknown:
+        raise RestainError(
+            f"{run.path}/config.yaml: does not fit {entry.name}, which has no setting {', '.join(unknown[:5])} in this "
+            "restain. Correct the file, or use the restain that trained the run (run.json says which)."
+        )
+    if not isinstance(settings, dict) or not all(map(_plain, settings.values())):
+        raise RestainError(f"{run.path}/config.yaml: its section stainer does not fit {entry.name}. Restore the file.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--stainer", type=entry.info.config, default=entry.info.config())
     try:

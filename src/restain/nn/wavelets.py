@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import lru_cache
 
 import numpy as np
@@ -78,5 +79,6 @@ def known_wavelet(name: str) -> str:
         RestainError: PyWavelets has no such discrete wavelet.
     """
     if name not in (known := pywt.wavelist(kind="discrete")):
-        raise RestainError(f"There is no discrete wavelet {name!r}. Known: {', '.join(known)}.")
+        near = get_close_matches(name, known, n=3) or ["haar", "db2", "sym4"]
+        raise RestainError(f"PyWavelets has no discrete wavelet {name!r}. It has {', '.join(near)} and others.")
     return name

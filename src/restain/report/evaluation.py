@@ -24,7 +24,7 @@ from restain.report.sections import (
     Text,
 )
 
-ARROWS = {Direction.HIGHER: " ↑", Direction.LOWER: " ↓", Direction.NEITHER: ""}
+ARROWS = {Direction.HIGHER: "\N{NO-BREAK SPACE}↑", Direction.LOWER: "\N{NO-BREAK SPACE}↓", Direction.NEITHER: ""}
 ROLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 
 
@@ -236,6 +236,7 @@ def _protocol(summary: Summary) -> list[Block]:
         **{f"Generated: {method}": str(folder) for method, folder in summary.fakes.items()},
         "Fingerprint of the real images": summary.fingerprint,
         **{f"Test-time views averaged: {method}": summary.views_text(method) for method in summary.views},
+        **{f"Stained by: {name}": "; ".join(made) for name in summary.tables if (made := summary.stainers(name))},
         "Mean": "over images" + (", those that every method has" if len(summary.tables) > 1 else ""),
         "Intervals": (
             f"{interval.confidence:.0%}, percentile bootstrap over {summary.units} "

@@ -110,7 +110,7 @@ class Config(GanConfig):
         if self.levels is not None and (self.levels < 2 or self.levels != len(self.focal_alpha)):
             raise RestainError(
                 f"{self.levels} levels, but {len(self.focal_alpha)} in focal_alpha: give at least two levels and a "
-                f"weight for each, such as --stainer.focal_alpha {[1.0] * max(2, self.levels)}."
+                f"weight for each, such as --stainer.focal-alpha '{[1.0] * max(2, self.levels)}'."
             )
 
 

@@ -131,7 +131,7 @@ class Pix2PixHD(Stainer):
             if self.config.vgg_weight and not file:
                 console.print(
                     f"pix2pixhd: trains without its VGG term: {VGG19_FILE} is not in torch's cache. Give the file with "
-                    "--stainer.vgg_file.",
+                    "--stainer.vgg-file.",
                     soft_wrap=True,
                 )
         return self._perceptual

@@ -165,7 +165,7 @@ class WaveletPix2Pix(Stainer):
         if file is None:
             console.print(
                 f"wavelet_pix2pix: the encoder begins at random. The method begins with {RESNET18_FILE} (ImageNet, "
-                f"generator_width {IMAGENET_WIDTH}): put it into torch's cache, or give --stainer.encoder_weights.",
+                f"generator_width {IMAGENET_WIDTH}): put it into torch's cache, or give --stainer.encoder-weights.",
                 soft_wrap=True,
             )
             return {"encoder_weights": "random"}

@@ -157,7 +157,8 @@ class WeCREST(ugatit.UGATIT):
         if config.level_weight and config.levels is None:
             raise RestainError(
                 "wecrest: the number of HER2 levels is not known. To train, give levels in the dataset's pairs.csv "
-                "(columns name and level), or --stainer.level_weight 0 to do without them; to import, --stainer.levels."
+                "(columns name and level), or --stainer.level-weight 0 (and --stainer.styles image) to do without "
+                "them; to import, --stainer.levels."
             )
         super().__init__(config)
         self.config: Config

@@ -69,7 +69,12 @@ def load_state(path: Path) -> dict[str, Any]:
         state = join(skeleton)
         if not isinstance(state, dict):
             raise TypeError("its state is not a mapping")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except KeyError as error:
+        raise ItemError(
+            f"{path}: lacks {error}, which belongs to it. Restore the file from a copy, take another checkpoint of the "
+            "run, or train into another --out."
+        ) from error
+    except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
         raise ItemError(f"{path}: not a readable checkpoint ({error}). Take another one of the run.") from error
     return state
 

@@ -169,7 +169,7 @@ def _message(
     else:
         lines.append(f"No settings of {method} fit.")
         count = sum(one.network == stainer.stains for one in differ)
-        if not same and others and others[0][1] < count:
+        if not same and others and others[0][1] < min(count, len(staining)):
             lines.append(f"Nearest is {others[0][0]} as published, where {others[0][1]} tensors differ.")
         lines.append("Is it a checkpoint of another method, or of changed code?")
     if same and any(one.network == stainer.stains for one in differ):

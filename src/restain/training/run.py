@@ -166,7 +166,7 @@ def _tell_of_levels(folder: PairFolder, split: str) -> None:
     absent = [level for level in folder.levels if level not in levels]
     if absent and len(absent) < len(folder.levels):
         console.print(
-            f"warning: level {', '.join(absent)} has no example in split {split}: nothing is learned of it. Give "
+            f"warning: split {split} has no example of level {', '.join(absent)}, of which nothing is learned. Give "
             "examples, or split the dataset anew.",
             markup=False,
             soft_wrap=True,
