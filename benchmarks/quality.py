@@ -144,7 +144,7 @@ def _judged(group: str, unit: str, rgb: np.ndarray, truth: dict[str, np.ndarray]
             here = field[where]
             if kind in ("blur", "bubble") and (here < 0).any():
                 continue  # under pen nothing else is seen
-            if kind in ("blur", "fold") and found.blank > 0.7:
+            if kind in ("blur", "fold") and (found.blank or 0) > 0.7:
                 continue
             good, bad = _SHARE[kind]
             share = float(np.maximum(here, 0).mean())
@@ -155,7 +155,7 @@ def _judged(group: str, unit: str, rgb: np.ndarray, truth: dict[str, np.ndarray]
 
 
 def _usual(measured: list[Measures]) -> Usual:
-    sharp = [one.sharp for one in measured if one.sharp is not None and one.blank < 0.7 and one.pen == 0]
+    sharp = [one.sharp for one in measured if one.sharp is not None and (one.blank or 0) < 0.7 and one.pen == 0]
     return Usual(float(np.percentile(sharp, 75)) if len(sharp) >= 8 else None)
 
 

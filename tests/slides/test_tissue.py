@@ -15,9 +15,11 @@ from restain.slides import (
     TissueMask,
     find_tissue,
     glass_colour,
+    ink_coloured,
     open_slide,
     read_image,
     tile_grid,
+    tissue_and_ink,
     tissue_mask,
     tissue_polygons,
 )
@@ -65,6 +67,52 @@ def test_pen_marks_are_no_tissue(ink: tuple[int, int, int]) -> None:
     cv2.circle(picture, (256, 256), 200, ink, 14)
     picture = cv2.GaussianBlur(picture, (0, 0), 1)
     assert overlap(find_tissue(picture), truth) > 0.85
+
+
+@pytest.mark.parametrize("ink", [(20, 30, 200), (30, 50, 160)], ids=["royal", "marker"])
+@pytest.mark.parametrize("stain", [((HAEMATOXYLIN, 0.3), (EOSIN, 0.3)), ((HAEMATOXYLIN, 0.15),)], ids=["H&E", "IHC"])
+def test_blue_pen_that_lets_blue_alone_through(ink: tuple[int, int, int], stain: tuple, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    """A stroke of the ink's transmitted colours, over glass and over tissue."""
+    truth = disc(radius=130)
+    stroke = cv2.line(np.zeros(truth.shape, np.uint8), (20, 60), (490, 440), 1, 26)
+    light = np.where(stroke[..., None] > 0, np.array(ink) / 255, 1.0)
+    picture = (stained(truth, (244, 243, 245), *stain) * cv2.GaussianBlur(light, (0, 0), 1)).astype(np.uint8)
+    inked = stroke > 0
+    assert find_tissue(picture)[inked].mean() < 0.1
+    assert overlap(find_tissue(picture), truth & ~inked) > 0.75  # less a margin along the stroke
+    Image.fromarray(picture).save(tmp_path / "slide.png")
+    with open_slide(tmp_path / "slide.png", 8.0) as slide:
+        found = tissue_and_ink(slide)[1].mask
+    assert found[inked].mean() > 0.95
+    assert found[cv2.dilate(stroke, np.ones((41, 41), np.uint8)) == 0].mean() < 0.001
+
+
+@pytest.mark.parametrize(
+    ("amounts", "bluish"),
+    [((0.9, 0.1, 0.0), 0.05), ((0.7, 0.5, 0.0), 0.0), ((0.8, 0.0, 0.3), 0.05), ((0.3, 0.0, 0.9), 0)],
+)
+def test_dense_nuclei_and_dab_are_no_ink(amounts: tuple[float, float, float], bluish: float) -> None:
+    """Also haematoxylin that absorbs more red and less blue than Ruifrok and Johnston's."""
+    haematoxylin = np.add(HAEMATOXYLIN, (bluish, 0, -bluish / 2))
+    density = np.array(amounts) @ np.stack([haematoxylin, EOSIN, DAB])
+    assert not ink_coloured(np.full((4, 4, 3), density, np.float32)).any()
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        "bci-pairs/*/test/*",
+        "her2-ihc/*",
+        "her2-cores/*",
+        "qc/*nuclei-score-level*",
+        "slides/*C?.jpg",
+        "nuclei/he/*[0-9a-f].png",
+    ],
+)
+def test_no_ink_is_seen_where_there_is_none(shared: Path, group: str) -> None:
+    for path in sorted((shared / "data").glob(group)):
+        with open_slide(path) as slide:
+            assert tissue_and_ink(slide)[1].mask.mean() < 0.001, path.name
 
 
 def test_black_borders_and_areas_never_scanned_are_neither_tissue_nor_glass() -> None:

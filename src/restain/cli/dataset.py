@@ -10,7 +10,7 @@ from restain.cli.parsing import call
 from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.data import QualityFilter, QualityReport, check_dataset, check_quality, dataset_stats, make_knowledge
-from restain.data.quality import FLAGGED
+from restain.data.quality import FLAGGED, kind_name
 from restain.report import draw_levels
 from restain.stains import KnowledgeOptions
 
@@ -42,8 +42,8 @@ def check(
     if not qc and (fraction, threshold, mpp) != (None, None, None):
         raise RestainError("--fraction, --threshold and --mpp are of use with --qc alone.")
     border = QualityFilter(fraction, FLAGGED if (fraction, threshold) == (None, None) else threshold)
+    quality = check_quality(folder, border, mpp) if qc else None  # first: it may refuse the options or the folder
     report = check_dataset(folder)
-    quality = check_quality(folder, border, mpp) if qc else None
     if json:
         print_json(report.to_json() | ({} if quality is None else {"quality": quality.to_json()}))
     else:
@@ -59,11 +59,13 @@ def check(
 
 def _print_quality(quality: QualityReport, border: QualityFilter) -> None:
     asked = f"score {border.threshold:g} and more" if border.fraction is None else f"the worst {border.fraction:.0%}"
-    print(f"quality of {quality.pairs} pairs: {quality.folder} ({quality.measured} images measured now)")
-    print(f"bad, by kind: {_counts({kind: count for kind, count in quality.flagged.items() if count})}")
+    counted = {"pairs": quality.pairs, "images without partner": quality.lone}
+    said = " and ".join(f"{count} {what}" for what, count in counted.items() if count) or "no images"
+    print(f"quality of {said}: {quality.folder} ({quality.measured} images measured now)")
+    print(f"bad, by kind: {_counts({kind_name(kind): count for kind, count in quality.flagged.items() if count})}")
     print(f"{asked}: {_counts(quality.dropped)}; look at {quality.sheet or 'nothing, as nothing was judged'}")
-    for kind, said in quality.unjudged.items():
-        console.print(f"not judged: {kind.replace('_', ' ')}: {said}", markup=False, soft_wrap=True)
+    for kind, why in quality.unjudged.items():
+        console.print(f"not judged: {kind_name(kind)}: {why}", markup=False, soft_wrap=True)
 
 
 def stats(folder: Path, out: Path | None = None, json: bool = False) -> int:

@@ -46,8 +46,11 @@ that no good patch of BCI that we have is flagged, and on synthetic slides under
 _SHARPEST, _SOFTEST = 0.75, 0.5
 """A scanner in focus reaches the latter; beyond the former nothing is out of focus, however sharp others are."""
 
-_DARK = 110.0
+TOO_DARK = 110.0
 """The brightest parts of a patch in focus of the lamp are lighter than this (BCI's greyest glass: 176)."""
+
+_SMALLEST = 24
+"""Side in px from which a picture can be judged: what is looked for is wider than less."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +60,28 @@ class Measures:
     Attributes:
         sharp: detail of 0.5 to 1 um relative to that of 1 to 2 um where there is most; None without tissue.
         fold: share of the picture, 0 to 1; None where it is too coarse to tell.
-        pen: share of the picture.
+        pen: share of the picture; None where that cannot be seen.
         bubble: share that is a bubble's rim; None where it is too coarse to tell.
         crack: share of the tissue that is narrow gaps; None where it is too pale or too coarse to tell.
-        blank: share that is glass.
+        blank: share that is glass; None where that cannot be seen.
         colour: red, green and blue's parts of the tissue's optical density (sum 1); None without tissue.
         density: the tissue's mean optical density.
         exposure: 0 good to 1 bad.
         mpp: um/px that it was measured at; None where unknown.
+        unseen: why the picture tells nothing but its exposure; empty where it does.
     """
 
     sharp: float | None
     fold: float | None
-    pen: float
+    pen: float | None
     bubble: float | None
     crack: float | None
-    blank: float
+    blank: float | None
     colour: tuple[float, float, float] | None
     density: float
     exposure: float
     mpp: float | None
+    unseen: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,9 @@ def measure(rgb: NDArray[np.uint8], mpp: float | None) -> Measures:
         rgb: uint8 [H, W, 3], H&E or IHC, of any size.
         mpp: um/px; None: sizes are taken as at ``ASSUMED_MPP``, and sharpness means that of the pixels.
     """
+    exposure = _exposure(rgb)
+    if unseen := _unseen(rgb):
+        return Measures(None, None, None, None, None, None, None, 0.0, exposure, mpp, unseen)
     white = patch_white(rgb)
     at = ASSUMED_MPP if mpp is None else mpp
     small, small_mpp = shrunk(rgb, at)
@@ -142,7 +150,7 @@ def measure(rgb: NDArray[np.uint8], mpp: float | None) -> Measures:
         blank=blank,
         colour=(float(parts[0]), float(parts[1]), float(parts[2])) if looked.any() else None,
         density=float(colour.mean()),
-        exposure=_exposure(rgb),
+        exposure=exposure,
         mpp=mpp,
     )
 
@@ -167,6 +175,8 @@ def judge(measures: Measures, usual: Usual) -> Quality:
     for kind in ("fold", "bubble", "crack"):
         coarse = measures.mpp is not None and measures.mpp > COARSEST_TOLD
         unjudged[kind] = f"{measures.mpp:g} um/px is too coarse" if coarse else "too little tissue, or too pale"
+    if measures.unseen:
+        unjudged = dict.fromkeys(KINDS, measures.unseen)
     scores = {kind: None if value is None else round(_score(kind, value), 4) for kind, value in found.items()}
     bad = sorted(
         (kind for kind, score in scores.items() if score is not None and score >= FLAGGED),
@@ -177,6 +187,11 @@ def judge(measures: Measures, usual: Usual) -> Quality:
         reasons=tuple(_in_words(kind, found[kind] or 0.0) for kind in bad),
         unjudged={kind: unjudged[kind] for kind in KINDS if scores[kind] is None},
     )
+
+
+def kind_name(kind: str) -> str:
+    """A kind in words."""
+    return kind.replace("_", " ")
 
 
 def patch_white(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -211,7 +226,7 @@ def _blur(measures: Measures, usual: Usual) -> tuple[float | None, str]:
 
 
 def _wrong_stain(measures: Measures, usual: Usual) -> tuple[float | None, str]:
-    if measures.colour is None or measures.density < 0.05 or measures.blank > 0.8:
+    if measures.colour is None or measures.density < 0.05 or (measures.blank or 0) > 0.8:
         return None, "too little tissue, or too pale"
     if usual.colour is None or usual.other is None:
         return None, "the usual colours of both stains are not known, or are alike"
@@ -222,17 +237,24 @@ def _wrong_stain(measures: Measures, usual: Usual) -> tuple[float | None, str]:
     return (1.0 if colourless else max(0.0, way)), ""
 
 
+def _unseen(rgb: NDArray[np.uint8]) -> str:
+    """Why nothing but its exposure can be told of a picture; empty where more can."""
+    if min(rgb.shape[:2]) < _SMALLEST:
+        return f"too small: less than {_SMALLEST} px"
+    return "too dark" if float(np.percentile(rgb.max(axis=2), 99.5)) <= TOO_DARK else ""
+
+
 def _exposure(rgb: NDArray[np.uint8]) -> float:
     """How badly a picture is exposed, 0 to 1; 0.5 is reached by any of the following alone.
 
-    Too dark: the brightest parts are as dark as ``_DARK``; or half of the pixels got no light; or all is one dark grey.
-    Too bright: in a quarter of the pixels a colour is cut off (one channel at the limit, another far from it). Where
-    all channels are at the limit the patch shows nothing, and is blank.
+    Too dark: the brightest parts are as dark as ``TOO_DARK``; or half of the pixels got no light; or all is one dark
+    grey. Too bright: in a quarter of the pixels a colour is cut off (one channel at the limit, another far from it).
+    Where all channels are at the limit the patch shows nothing, and is blank.
     """
     small = rgb[:: max(1, rgb.shape[0] // 512), :: max(1, rgb.shape[1] // 512)]
     brightest, weakest = small.max(axis=2), small.min(axis=2)
     low, high = np.percentile(brightest, (1, 99.5))
-    dark = 0.5 * (255 - float(high)) / (255 - _DARK)
+    dark = 0.5 * (255 - float(high)) / (255 - TOO_DARK)
     even = 1.0 if high - low < 3 and high < 150 else 0.0
     cut = 2 * float(((brightest >= 254) & (weakest < 225)).mean())
     return min(1.0, max(dark if dark > 0.4 else 0.0, float((brightest <= 8).mean()), even, cut))

@@ -20,7 +20,7 @@ from restain.core.items import lock
 from restain.core.progress import progress_bar
 from restain.core.runs import checked_mpp
 from restain.core.workers import cpu_threads
-from restain.data.quality import FLAGGED, KINDS, Measures, Quality, Usual, judge, measure
+from restain.data.quality import FLAGGED, KINDS, Measures, Quality, Usual, judge, kind_name, measure
 from restain.data.quality_filter import QualityFilter
 from restain.data.quality_index import Key, Measured, QualityIndex, Scored, quality_folder, read_index, sides
 from restain.data.quality_sheet import Entry, draw_sheet
@@ -43,7 +43,8 @@ class QualityReport:
 
     Attributes:
         folder: where ``quality.csv``, ``quality.json`` and ``contact_sheet.png`` lie.
-        pairs: pairs and images without a partner that were judged.
+        pairs: pairs that were judged.
+        lone: images without a partner that were judged.
         measured: images that were measured by this call.
         dropped: by split, how many the filter would leave out of training on it.
         flagged: by kind, how many are bad of it (score 0.5 and more in either image).
@@ -54,6 +55,7 @@ class QualityReport:
 
     folder: str
     pairs: int
+    lone: int
     measured: int
     dropped: dict[str, int]
     flagged: dict[str, int]
@@ -84,12 +86,18 @@ def check_quality(
         mpp: um/px of the images, for datasets that do not say it.
 
     Raises:
-        RestainError: no dataset, an um/px that contradicts the dataset's, a folder that cannot be written, or another
-            command that writes there.
+        RestainError: no dataset, an um/px that cannot be or contradicts the dataset's, a folder that cannot be written,
+            or another command that writes there.
     """
+    checked_mpp(mpp, "--mpp")
     folder = read_dataset(root)
     _require_one_mpp(folder, mpp)
     place = quality_folder(folder.root)
+    if place.exists() and not place.is_dir():
+        raise RestainError(
+            f"{place}: is a file, but what is known of the dataset's quality is written to a folder of this name. "
+            "Rename or remove the file."
+        )
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(place / ".lock"))
@@ -115,7 +123,8 @@ def check_quality(
     found = [one for both in judged for one in both.values()]
     return QualityReport(
         folder=str(place),
-        pairs=len(items),
+        pairs=sum(isinstance(item, PairRecord) for item in items),
+        lone=sum(isinstance(item, LoneImage) for item in items),
         measured=done,
         dropped=_count_dropped(items, judged, quality),
         flagged={
@@ -200,7 +209,7 @@ def _judge_all(items: Sequence[Item], images: Mapping[Key, Measured]) -> list[di
 
 def _usual_sharpness(measures: Sequence[Measures]) -> float | None:
     """How sharp good images are: the 75th percentile of those that show tissue, for some may be out of focus."""
-    values = [one.sharp for one in measures if one.sharp is not None and one.blank < 0.7 and one.pen == 0]
+    values = [one.sharp for one in measures if one.sharp is not None and (one.blank or 0) < 0.7 and one.pen == 0]
     return float(np.percentile(values, 75)) if len(values) >= _SHARP_FROM else None
 
 
@@ -239,7 +248,7 @@ def _closest(both: Mapping[Side, Quality]) -> str:
     side, kind, score = max(
         ((side, kind, one.scores[kind] or 0.0) for side, one in both.items() for kind in KINDS), key=lambda row: row[2]
     )
-    return f"{words[side]}: {kind.replace('_', ' ')} {score:.2f}" if score > 0 else "nothing"
+    return f"{words[side]}: {kind_name(kind)} {score:.2f}" if score > 0 else "nothing"
 
 
 def _draw(
@@ -278,7 +287,6 @@ def _unjudged(found: Sequence[Quality]) -> dict[str, str]:
 
 
 def _require_one_mpp(folder: PairFolder, mpp: float | None) -> None:
-    checked_mpp(mpp, "--mpp")
     for item in _items(folder) if mpp is not None else ():
         if item.mpp is not None and mpp is not None and abs(mpp / item.mpp - 1) > 1e-3:
             raise RestainError(

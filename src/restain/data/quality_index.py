@@ -13,7 +13,7 @@ from restain.core.files import read_json, write_json
 from restain.data.quality import Measures
 from restain.data.records import LoneImage, PairRecord, Side
 
-VERSION = 1
+VERSION = 2
 """Raised whenever measures or scores of the same images change; what an older version measured is measured again."""
 
 Key = tuple[str, str, str]

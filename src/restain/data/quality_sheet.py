@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from restain.core.errors import ItemError
 from restain.data.quality_index import sides
-from restain.data.records import LoneImage, PairRecord
+from restain.data.records import LoneImage, PairRecord, Side
 
 _SIDE, _GAP, _TEXT, _COLUMNS = 160, 10, 66, 5
 """Sizes in px, and pairs in a row."""
@@ -72,7 +72,7 @@ def _section(title: str, entries: Sequence[Entry]) -> NDArray[np.uint8]:
 def _cell(entry: Entry) -> NDArray[np.uint8]:
     """A pair side by side on its half of the cell, with name, score and reasons below."""
     cell = np.full((_SIDE + _TEXT, 2 * _SIDE + 3 * _GAP, 3), 255, np.uint8)
-    for place, (side, _) in enumerate(sides(entry.item)):
+    for side, _ in sides(entry.item):
         try:
             rgb = entry.item.read_side(side)
         except ItemError:
@@ -80,12 +80,30 @@ def _cell(entry: Entry) -> NDArray[np.uint8]:
         factor = _SIDE / max(rgb.shape[:2])
         size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
-        left = _GAP + place * (_SIDE + 2)
+        left = _left(side)
         cell[: size[1], left : left + size[0]] = small
     picture = Image.fromarray(cell)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
+    if isinstance(entry.item, LoneImage):
+        middle = _left("ihc" if entry.item.side == "he" else "he") + _SIDE // 2
+        draw.text((middle, _SIDE // 2), "no partner", "black", font, anchor="mm")
     said = "; ".join(entry.reasons) or f"closest: {entry.closest}"
     lines = [f"{entry.score:.2f}  {entry.item.split}/{entry.item.name}", *textwrap.wrap(said, 54)[:3]]
-    ImageDraw.Draw(picture).multiline_text(
-        (_GAP, _SIDE + 3), "\n".join(line[:54] for line in lines), "black", ImageFont.load_default(11), spacing=3
+    draw.multiline_text(
+        (_GAP, _SIDE + 3), "\n".join(_shortened(line, font) for line in lines), "black", font, spacing=3
     )
     return np.asarray(picture)
+
+
+def _left(side: Side) -> int:
+    """Where an image begins in its cell."""
+    return _GAP if side == "he" else _GAP + _SIDE + 2
+
+
+def _shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A line of text, cut and ended with dots where it is wider than both images."""
+    if font.getlength(line) <= 2 * _SIDE:
+        return line
+    while line and font.getlength(f"{line}...") > 2 * _SIDE:
+        line = line[:-1]
+    return f"{line}..."

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.data.focus import COARSEST_MPP
-from restain.data.quality import COARSEST_TOLD, FLAGGED, Usual, judge, measure
+from restain.data.quality import COARSEST_TOLD, FLAGGED, TOO_DARK, Usual, judge, measure
 from restain.data.quality_maps import ASSUMED_MPP, artefact_maps
 from restain.slides import CoarseMask, Slide, TissueMask, open_slide, tissue_mask
 
@@ -66,6 +66,10 @@ def slide_quality(slide: Slide, tissue: TissueMask | None = None, *, focus: bool
         UnreadableImageError: the slide is damaged.
     """
     tissue = tissue_mask(slide) if tissue is None else tissue
+    if tissue.white.max() <= TOO_DARK:
+        nowhere = CoarseMask(np.zeros_like(tissue.mask), tissue.downsample, slide.size)
+        kinds = (*KINDS, "blur") if focus else KINDS
+        return SlideQuality(nowhere, {}, {}, dict.fromkeys(kinds, "too dark: badly exposed"))
     with ExitStack() as stack:
         known = slide.mpp is not None
         read = slide if known else stack.enter_context(open_slide(slide.path, ASSUMED_MPP))
