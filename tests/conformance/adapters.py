@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import numpy as np
 from torch import Tensor
 
-from .families import (
-    asp,
-    bcistainer,
-    cut,
-    cyclegan,
-    lifangda,
-    pix2pix,
-    pix2pixhd,
-    tdkstain,
-    tta,
-    ugatit,
-    wavelet,
-    wecrest,
-)
+from . import families
 from .reading import Answers, Arrays, Options
 
 KINDS: Answers = {}
-for family in (
-    asp,
-    bcistainer,
-    cut,
-    cyclegan,
-    lifangda,
-    pix2pix,
-    pix2pixhd,
-    tdkstain,
-    tta,
-    ugatit,
-    wavelet,
-    wecrest,
-):
-    KINDS |= family.KINDS
+for family in iter_modules(families.__path__, f"{families.__name__}."):
+    KINDS |= import_module(family.name).KINDS
 
 
 def run(kind: str, options: Options, inputs: Arrays) -> dict[str, np.ndarray]:
