@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from intervals import interval
 from restain.cli.main import main as restain
 from restain.data import PairsConfig, build_pairs, read_cohort
 from restain.evaluate import Summary, evaluate
@@ -142,16 +143,6 @@ def by_patient(summary: Summary, method: str) -> NDArray[np.float64]:
     names = sorted({str(row.patient) for row in rows})
     table = [[[row.values[metric] for metric in COLUMNS] for row in rows if str(row.patient) == name] for name in names]
     return np.array([np.mean(patches, 0) for patches in table])
-
-
-def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of [seeds, patients]: both are drawn again."""
-    rng = np.random.default_rng(0)
-    seeds, patients = differences.shape
-    rows = rng.integers(seeds, size=(4000, seeds, 1))
-    columns = rng.integers(patients, size=(4000, 1, patients))
-    low, high = np.percentile(differences[rows, columns].mean((1, 2)), (2.5, 97.5))
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

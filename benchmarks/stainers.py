@@ -31,6 +31,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from intervals import interval
 from restain.cli.parsing import CONFIGS, parser_for
 from restain.cli.train import command
 from restain.core.runs import RunFolder
@@ -185,16 +186,6 @@ def described(files: Sequence[Path]) -> NDArray[np.float64]:
     detect = ClassicalNuclei()
     images = [read_image(file) for file in files]
     return np.array([[len(detect(image, MPP)), *membrane_ratio(image).tolist()] for image in images])
-
-
-def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of [seeds, patients]: both are drawn again."""
-    rng = np.random.default_rng(0)
-    seeds, patients = differences.shape
-    rows = rng.integers(seeds, size=(4000, seeds, 1))
-    columns = rng.integers(patients, size=(4000, 1, patients))
-    low, high = np.percentile(differences[rows, columns].mean((1, 2)), (2.5, 97.5))
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,28 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def lock_beside_dataset(folder: Path, what: str) -> Iterator[None]:
+    """``lock`` for a folder of a dataset that restain writes.
+
+    Args:
+        folder: the folder; its lock file lies in it.
+        what: what is written, and that it belongs beside the dataset, for the message.
+
+    Raises:
+        RestainError: another process holds it, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(folder / ".lock"))
+        except OSError as error:
+            raise RestainError(
+                f"{folder}: cannot be written ({error.strerror or error}), and {what}. Make the folder writable, or "
+                "copy the dataset to one that is."
+            ) from error
+        yield
 
 
 @dataclass

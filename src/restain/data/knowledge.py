@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from restain.core.errors import ItemError, MissingResolutionError, RestainError
 from restain.core.files import remove_stale
-from restain.core.items import lock
+from restain.core.items import lock_beside_dataset
 from restain.core.progress import console, progress_bar
 from restain.core.runs import checked_mpp
 from restain.core.workers import cpu_threads
@@ -109,14 +108,7 @@ def make_knowledge(
     detector = make_detector(options.detector, options.cellpose_model)
     model = None if options.cellpose_model is None else file_stamp(options.cellpose_model)
     place = knowledge_folder(root)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock(place / ".lock"))
-        except OSError as error:
-            raise RestainError(
-                f"{place}: cannot be written ({error.strerror or error}), and knowledge maps lie with their dataset. "
-                "Make the folder writable, or copy the dataset to one that is."
-            ) from error
+    with lock_beside_dataset(place, "knowledge maps lie with their dataset"):
         _keep_others(place)
         remove_stale(place)
         plain = plain_options(options)

@@ -6,7 +6,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -16,7 +15,7 @@ import numpy as np
 
 from restain.core.errors import ItemError, RestainError
 from restain.core.files import remove_stale, write_csv
-from restain.core.items import lock
+from restain.core.items import lock_beside_dataset
 from restain.core.progress import progress_bar
 from restain.core.runs import checked_mpp
 from restain.core.workers import cpu_threads
@@ -98,14 +97,7 @@ def check_quality(
             f"{place}: is a file, but what is known of the dataset's quality is written to a folder of this name. "
             "Rename or remove the file."
         )
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock(place / ".lock"))
-        except OSError as error:
-            raise RestainError(
-                f"{place}: cannot be written ({error.strerror or error}), and the quality of a dataset lies with it. "
-                "Make the folder writable, or copy the dataset to one that is."
-            ) from error
+    with lock_beside_dataset(place, "the quality of a dataset lies with it"):
         remove_stale(place)
         images, done, failures = _measure_all(folder, mpp)
         items = [item for item in _items(folder) if all(_key(item, side) in images for side, _ in sides(item))]

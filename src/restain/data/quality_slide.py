@@ -94,7 +94,7 @@ def slide_quality(slide: Slide, tissue: TissueMask | None = None, *, focus: bool
 
 
 def _maps(slide: Slide, tissue: TissueMask, mpp: float) -> dict[str, NDArray[np.bool_]]:
-    """The maps of the whole slide at ``mpp``, block by block; blocks of bare glass are only looked at for pen."""
+    """The maps of the whole slide at ``mpp``, block by block; folds and bubbles count on tissue alone."""
     factor = mpp / slide.require_mpp()
     width, height = (max(1, math.ceil(side / factor - 1e-9)) for side in slide.size)
     found = {kind: np.zeros((height, width), np.bool_) for kind in KINDS}
