@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from restain.core.errors import ItemError, RestainError
-from restain.metrics import METRICS, Direction, ImagePair, MetricInfo, WeightsMissingError, load_metric
+from restain.metrics import METRICS, Direction, ImagePair, MetricInfo, WeightFiles, WeightsMissingError, load_metric
 
 NAMES = [entry.name for entry in METRICS]
 
@@ -47,9 +47,8 @@ def test_unknown_metric_suggests_names() -> None:
 
 def test_missing_weights_are_named_and_present_ones_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Learned:
-        def __init__(self, folder: Path | None) -> None:
-            assert folder is not None
-            self.value = float((folder / "net.safetensors").read_text())
+        def __init__(self, files: WeightFiles) -> None:
+            self.value = float(files["net.safetensors"].read_text())
 
         def __call__(self, pair: ImagePair) -> float:
             return self.value

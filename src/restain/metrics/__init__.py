@@ -1,4 +1,4 @@
-"""Metrics of a pair of images, real and generated; one metric, one file."""
+"""Metrics of real and generated images, of pairs or of sets of them; one metric, one file."""
 
 from restain.metrics.base import (
     METRICS,
@@ -6,9 +6,14 @@ from restain.metrics.base import (
     ImagePair,
     MetricInfo,
     PairMetric,
+    Scope,
+    SetMetric,
+    WeightFiles,
     WeightsMissingError,
     load_metric,
+    load_set_metric,
     pair_metric,
+    weight_files,
 )
 
 __all__ = [
@@ -17,7 +22,12 @@ __all__ = [
     "ImagePair",
     "MetricInfo",
     "PairMetric",
+    "Scope",
+    "SetMetric",
+    "WeightFiles",
     "WeightsMissingError",
     "load_metric",
+    "load_set_metric",
     "pair_metric",
+    "weight_files",
 ]

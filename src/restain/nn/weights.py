@@ -90,9 +90,9 @@ def unwrapped(content: Any) -> Any:
 
 
 def cached_weights(name: str) -> Path | None:
-    """The file ``name`` in torch's usual download cache; None where it is not there. Nothing is downloaded."""
+    """The file or folder ``name`` in torch's usual download cache; None where there is none. Nothing is downloaded."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    return path if path.is_file() else None
+    return path if path.exists() else None
 
 
 def content_hash(path: Path) -> int:
