@@ -26,7 +26,10 @@ def test_version_2_is_frozen_and_adds_to_version_1() -> None:
     assert (second.name, second.version, second.hash) == ("bci", 2, "7c46a59a5c70a57c")
     assert dict(second.metrics) == {**first.metrics, "sharpness_ratio": 1}
     assert (second.interval, second.pictures_by) == (first.interval, first.pictures_by)
-    assert DEFAULT_PROTOCOL == "bci-2"
+
+
+def test_version_3_is_the_default() -> None:
+    assert load_protocol(DEFAULT_PROTOCOL).version == 3
 
 
 def test_hash_is_of_the_content_not_of_comments(tmp_path: Path) -> None:

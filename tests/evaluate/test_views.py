@@ -48,29 +48,46 @@ def test_what_is_stated_is_for_other_programs(folder: MakeFolder) -> None:
         evaluate(real, foreign, test_time_views=0)
 
 
-def test_a_folder_stained_in_two_ways_is_told_of(folder: MakeFolder) -> None:
+def test_a_folder_stained_in_two_ways_is_not_averaged(folder: MakeFolder) -> None:
     real, fake = folder("real"), folder("fake")
     record(fake, 1, NAMES[:1])
     record(fake, 7, NAMES[1:3])
-    summary = evaluate(real, fake)
+    with pytest.raises(RestainError, match=r"cannot be averaged:\n  fake: .*views differs .*\(1, 7, not stated\)"):
+        evaluate(real, fake)
+    summary = evaluate(real, fake, mixed=True)
     assert summary.views["fake"] == (1, 7, None)
-    assert any("1 and 7 and not stated" in note for note in summary.notes())
+    assert any("Averaged all the same" in note and "1, 7, not stated" in note for note in summary.notes())
     assert summary.document()["test_time_views"] is None
 
 
-def test_a_folder_that_two_runs_stained_is_told_of(folder: MakeFolder, tmp_path: Path) -> None:
-    real, alone, mixed, foreign = folder("real"), record(folder("alone"), 1), folder("mixed"), folder("foreign")
-    record(mixed, 1, NAMES[:1])
-    record(mixed, 1, NAMES[1:3], "/runs/two")
-    summary = evaluate(real, {"alone": alone, "mixed": mixed, "foreign": foreign}, tmp_path, test_time_views=1)
+def test_images_of_other_resolutions_are_not_averaged(folder: MakeFolder, tmp_path: Path) -> None:
+    real, fake = folder("real"), folder("fake", seed=1)
+    table = tmp_path / "pairs.csv"
+    rows = [f"{name},test,{0.5 if name == NAMES[0] else 0.25}" for name in NAMES]
+    table.write_text("\n".join(["name,split,mpp", *rows]))
+    with pytest.raises(RestainError, match=r"have 0\.25 to 0\.5 um/px"):
+        evaluate(real, fake, pairs=table)
+    assert evaluate(real, fake, pairs=table, mixed=True).document()["mpp"] == [0.25, 0.5]
+    assert evaluate(real, fake, pairs=table, mpp=0.3).document()["mpp"] == [0.3]
+    with pytest.raises(RestainError, match="--mpp 0"):
+        evaluate(real, fake, mpp=0.0)
+
+
+def test_a_folder_that_two_runs_stained_is_not_averaged(folder: MakeFolder, tmp_path: Path) -> None:
+    real, alone, two, foreign = folder("real"), record(folder("alone"), 1), folder("two"), folder("foreign")
+    record(two, 1, NAMES[:1])
+    record(two, 1, NAMES[1:3], "/runs/two")
+    fakes = {"alone": alone, "two": two, "foreign": foreign}
+    with pytest.raises(RestainError, match="two: the stainer differs"):
+        evaluate(real, fakes, tmp_path, test_time_views=1)
+    summary = evaluate(real, fakes, tmp_path, test_time_views=1, mixed=True)
     told = [note for note in summary.notes() if "stainer differs" in note]
     assert len(told) == 1
-    assert told[0].startswith("mixed: ")
     assert "run /runs/one; cut, weights c0ffee, run /runs/two; not stated" in told[0]
     methods = json.loads((tmp_path / "summary.json").read_text())["methods"]
     made = {"views": 1, "method": "cut", "run": "/runs/one", "weights": "c0ffee"}
     assert methods["alone"]["stained_by"] == [made]
-    assert methods["mixed"]["stained_by"] == [made, made | {"run": "/runs/two"}]
+    assert methods["two"]["stained_by"] == [made, made | {"run": "/runs/two"}]
     assert methods["foreign"]["stained_by"] == []
     write_evaluation_report(summary, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()

@@ -55,7 +55,7 @@ def test_report_of_several_methods(summary: Summary, tmp_path: Path) -> None:
         document["protocol"]["hash"],
         "stray_test_0",
         "could not",
-        "Protocol bci v2",
+        "Protocol bci v3",
         "seed 0",
     ):
         assert text.lower() in page.text.lower()

@@ -23,7 +23,10 @@ def command(
     protocol: str = DEFAULT_PROTOCOL,
     split: str = "test",
     pairs: Path | None = None,
+    mpp: float | None = None,
+    weights: Path | None = None,
     tta: int | None = None,
+    mixed: bool = False,
     workers: int | None = None,
     json: bool = False,
 ) -> int:
@@ -36,12 +39,16 @@ def command(
         fake: folder of the virtual IHC, or NAME=FOLDER; several, after one --fake or each after its own, come into one
             table.
         out: folder of the results.
-        he: folder of the H&E, for the pictures.
-        protocol: bci-2 (with sharpness), bci (as published with BCI), or a YAML file with one.
+        he: folder of the H&E, for the pictures and for metrics that look at it.
+        protocol: bci-3 (all metrics), bci-2 (with sharpness), bci (as published with BCI), or a YAML file with one.
         split: split to evaluate where real is a dataset.
         pairs: a pairs.csv with level and patient of each image.
+        mpp: um/px of the images; as pairs.csv says, else as the protocol takes it, if not given.
+        weights: folder of network weights (Inception, VGG16, ...), looked at before torch's download cache; metrics
+            whose weights are in neither are not computed.
         tta: test-time views that were averaged for each image of another program, to be printed beside the numbers; of
             images that restain stained, their stain.json says it.
+        mixed: average the images of a method that do not match (other stainers, test-time views or um/px) all the same.
         workers: images measured at a time; as many as cores if not given.
         json: print summary.json.
     """
@@ -49,7 +56,18 @@ def command(
     if len(fakes) < len(fake):
         raise RestainError("--fake: two methods have the same name; give NAME=FOLDER.")
     summary = evaluate(
-        real, fakes, out, protocol, he=he, split=split, pairs=pairs, test_time_views=tta, workers=workers
+        real,
+        fakes,
+        out,
+        protocol,
+        he=he,
+        split=split,
+        pairs=pairs,
+        mpp=mpp,
+        weights=weights,
+        test_time_views=tta,
+        mixed=mixed,
+        workers=workers,
     )
     write_evaluation_report(summary, out / "report.html")
     for line in [*summary.problems(), *summary.warnings(), *summary.notes()]:

@@ -5,8 +5,9 @@ from restain.evaluate.measure import Failure
 from restain.evaluate.pictures import Example, Pictures
 from restain.evaluate.protocol import Interval, Protocol, load_protocol
 from restain.evaluate.reference import BestConstant, best_constant
-from restain.evaluate.results import REFERENCE, Row, Summary, Table, Unpaired
+from restain.evaluate.results import REFERENCE, Row, Summary, Unpaired
 from restain.evaluate.run import evaluate
+from restain.evaluate.tables import Table
 
 __all__ = [
     "REFERENCE",

@@ -32,6 +32,7 @@ class RealImage:
         level: its level, None where unknown.
         patient: its patient, None where unknown.
         read_he: reads the H&E image it belongs to; None where there is none.
+        mpp: its um/px; None where unknown.
     """
 
     name: str
@@ -40,6 +41,7 @@ class RealImage:
     level: str | None = None
     patient: str | None = None
     read_he: Callable[[], NDArray[np.uint8]] | None = None
+    mpp: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,15 @@ def _dataset_images(root: Path, split: str) -> dict[str, RealImage]:
             level=record.level,
             patient=record.patient,
             read_he=partial(record.read_side, "he"),
+            mpp=record.mpp,
         )
         for record in dataset.split(split)
     }
     for lone in dataset.lone:
         if lone.split == split and lone.side == "ihc":
-            images[lone.name] = RealImage(lone.name, lone.path, partial(lone.read_side, "ihc"), lone.level)
+            images[lone.name] = RealImage(
+                lone.name, lone.path, partial(lone.read_side, "ihc"), lone.level, mpp=lone.mpp
+            )
     if not images:
         has = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none"
         raise RestainError(f"{root}: no IHC images in split {split!r}; it has {has}. Choose one with --split.")
@@ -201,7 +206,8 @@ def _with_table(images: Mapping[str, RealImage], table: PairsTable | None, split
             continue
         level = (row and row.level) or image.level or levels.get(name)
         patient = (row and row.patient) or image.patient
-        result[name] = replace(image, level=level, patient=patient)
+        mpp = (row and row.mpp) or image.mpp
+        result[name] = replace(image, level=level, patient=patient, mpp=mpp)
     return result
 
 

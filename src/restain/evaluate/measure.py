@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from restain.core.errors import ItemError
 from restain.evaluate.folders import RealImage, printable
 from restain.evaluate.reference import DabHistogram, dab_histogram
-from restain.metrics import ImagePair, PairMetric
+from restain.metrics import ImagePair, PairMetric, SetMetric
 from restain.metrics.dab_map import dab_map
 from restain.slides import read_image
 
@@ -49,6 +49,7 @@ class Measured:
         failures: those that could not.
         digest: SHA-256 of the real image's file; empty where it could not be read.
         dab: distribution of the real image's DAB; None where it could not be read.
+        features: of the images, float32 [d], by metric of sets and by method (None: of the real image).
     """
 
     image: RealImage
@@ -56,6 +57,7 @@ class Measured:
     failures: Sequence[Failure] = ()
     digest: str = ""
     dab: DabHistogram | None = None
+    features: Mapping[str, Mapping[str | None, NDArray[np.float32]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,31 +68,60 @@ class Job:
     fakes: Mapping[str, Path] = field(default_factory=dict)
 
 
-def measure(job: Job, metrics: Mapping[str, PairMetric]) -> Measured:
-    """All ``metrics`` of all methods for one real image; what goes wrong with a file is in the result's failures."""
+@dataclass(frozen=True)
+class Ready:
+    """The metrics to compute, with all that they need.
+
+    Attributes:
+        pairs: those of a pair of images, by name.
+        sets: those of sets of images, by name.
+        he: whether any looks at the H&E.
+    """
+
+    pairs: Mapping[str, PairMetric]
+    sets: Mapping[str, SetMetric] = field(default_factory=dict)
+    he: bool = False
+
+
+def measure(jobs: Sequence[Job], metrics: Ready) -> list[Measured]:
+    """All ``metrics`` of all methods for some real images; what goes wrong with a file is in the results' failures.
+
+    The images of all ``jobs`` are held at a time, so that networks see them as one batch.
+    """
+    held = [_pair_metrics(job, metrics) for job in jobs]
+    flat = [(index, method, image) for index, (_, images) in enumerate(held) for method, image in images.items()]
+    features: list[dict[str, dict[str | None, NDArray[np.float32]]]] = [{} for _ in jobs]
+    for name, metric in metrics.sets.items():
+        if not flat:
+            break
+        for (index, method, _), own in zip(flat, metric.features([image for *_, image in flat]), strict=True):
+            features[index].setdefault(name, {})[method] = own
+    return [replace(measured, features=own) for (measured, _), own in zip(held, features, strict=True)]
+
+
+def _pair_metrics(job: Job, metrics: Ready) -> tuple[Measured, dict[str | None, NDArray[np.uint8]]]:
+    """The metrics of pairs for one real image, and, where metrics of sets are wanted, its images (None: the real)."""
     try:
         real = job.image.read()
+        he = job.image.read_he() if metrics.he and job.image.read_he is not None else None
         digest = hashlib.sha256(job.image.path.read_bytes()).hexdigest()
     except (ItemError, OSError) as error:
-        return Measured(job.image, {}, [Failure(job.image.name, None, printable(str(error)))])
+        return Measured(job.image, {}, [Failure(job.image.name, None, printable(str(error)))]), {}
     values: dict[str, dict[str, float]] = {}
     failures: list[Failure] = []
+    images: dict[str | None, NDArray[np.uint8]] = {}
     real_dab = dab_map(real)
     for method, path in job.fakes.items():
         try:
-            pair = _pair(real, real_dab, path)
-            values[method] = {name: metric(pair) for name, metric in metrics.items()}
+            pair = ImagePair(real, read_image(path), job.image.mpp, he)
+            pair.__dict__["dab_real"] = real_dab  # the same for every method
+            values[method] = {name: metric(pair) for name, metric in metrics.pairs.items()}
+            images[method] = pair.fake
         except (ItemError, OSError) as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
             failures.append(Failure(job.image.name, method, printable(reason)))
-    return Measured(job.image, values, failures, digest, dab_histogram(real_dab))
-
-
-def _pair(real: NDArray[np.uint8], real_dab: NDArray[np.float32], path: Path) -> ImagePair:
-    """The pair with the generated image in ``path``; the real image's DAB, the same for every method, is handed on."""
-    pair = ImagePair(real, read_image(path))
-    pair.__dict__["dab_real"] = real_dab
-    return pair
+    kept = {None: real, **images} if metrics.sets and images else {}
+    return Measured(job.image, values, failures, digest, dab_histogram(real_dab)), kept
 
 
 def bounded_map(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:

@@ -14,7 +14,7 @@ from restain.core.errors import RestainError
 from restain.core.items import fingerprint
 from restain.metrics import METRICS
 
-DEFAULT_PROTOCOL = "bci-2"
+DEFAULT_PROTOCOL = "bci-3"
 """Of protocols that are released the newest; the others stay, so that old numbers can be made again."""
 
 
@@ -44,6 +44,8 @@ class Protocol:
         metrics: names of the metrics, in the order of the columns, with the version of each one's definition.
         interval: how intervals are made.
         pictures_by: the metric that orders the images for the pictures.
+        mpp: um/px that images are taken to have where neither they nor the user say; None: none, and metrics whose
+            lengths are in um are not computed for them.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Protocol:
     metrics: Mapping[str, int]
     interval: Interval
     pictures_by: str
+    mpp: float | None = None
 
 
 def load_protocol(protocol: str | Path) -> Protocol:
@@ -88,13 +91,16 @@ def load_protocol(protocol: str | Path) -> Protocol:
 
 def _build(document: Mapping[str, Any]) -> Protocol:
     expected = {"name", "version", "metrics", "mean_over", "interval", "pictures_by"}
-    if set(document) != expected:
+    if set(document) - {"mpp"} != expected:
         raise ValueError(f"its keys are {sorted(document)}, should be {sorted(expected)}")
     metrics = {str(name): int(version) for name, version in document["metrics"].items()}
     if document["mean_over"] != "images":
         raise ValueError(f"mean_over is {document['mean_over']!r}, only 'images' is known")
     if document["pictures_by"] not in metrics:
         raise ValueError(f"pictures_by {document['pictures_by']!r} is none of its metrics")
+    mpp = None if document.get("mpp") is None else float(document["mpp"])
+    if mpp is not None and not mpp > 0:
+        raise ValueError(f"mpp is {mpp}, should be um/px above 0")
     interval = Interval(**document["interval"])
     if not (0 < interval.confidence < 1 and interval.resamples >= 1):
         raise ValueError(f"{interval} makes no interval")
@@ -105,6 +111,7 @@ def _build(document: Mapping[str, Any]) -> Protocol:
         metrics=metrics,
         interval=interval,
         pictures_by=str(document["pictures_by"]),
+        mpp=mpp,
     )
 
 

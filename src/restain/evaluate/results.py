@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from restain.core.files import write_csv, write_json
-from restain.evaluate.bootstrap import Estimate
 from restain.evaluate.folders import printable
+from restain.evaluate.matching import stainer_text
 from restain.evaluate.measure import Failure
 from restain.evaluate.pictures import Pictures
 from restain.evaluate.protocol import Protocol
+from restain.evaluate.tables import Table
 from restain.infer.record import Origin
-from restain.metrics import METRICS
+from restain.metrics import METRICS, Scope
 
 REFERENCE = "best constant image"
 
@@ -40,19 +41,6 @@ class Row:
     patient: str | None
     method: str
     values: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Means over all images and over those of each level.
-
-    Attributes:
-        overall: estimate by metric.
-        levels: estimate by metric, by level, in the order of the levels.
-    """
-
-    overall: Mapping[str, Estimate]
-    levels: Mapping[str, Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +74,8 @@ class Summary:
         views: test-time views averaged for the images of each method, every number that occurs; None among them where
             neither a ``stain.json`` nor the one who evaluates says.
         origins: what made the images of each method, as ``stain.json`` says; None among them where it does not.
+        mixtures: what of the images averaged does not match, though ``--mixed`` let it pass; a sentence each.
+        mpp: um/px of the images, every number that occurs, ascending; empty where none is known.
         versions: of restain and the libraries that the numbers depend on.
         pictures: the images chosen for the report.
     """
@@ -107,6 +97,8 @@ class Summary:
     fingerprint: str
     views: Mapping[str, tuple[int | None, ...]]
     origins: Mapping[str, tuple[Origin | None, ...]]
+    mixtures: Sequence[str]
+    mpp: tuple[float, ...]
     versions: Mapping[str, str]
     pictures: Pictures = field(default_factory=Pictures)
 
@@ -114,6 +106,11 @@ class Summary:
     def metrics(self) -> list[str]:
         """Names of the metrics that were computed, in the protocol's order."""
         return [name for name in self.protocol.metrics if name not in self.not_computed]
+
+    @property
+    def pair_metrics(self) -> list[str]:
+        """Those of them that have a value for each pair."""
+        return [name for name in self.metrics if METRICS[name].info.scope is Scope.PAIR]
 
     @property
     def exit_code(self) -> int:
@@ -137,9 +134,7 @@ class Summary:
 
     def stainers(self, method: str) -> list[str]:
         """What ``stain.json`` says made the method's images, each in words; none where it says nothing."""
-        known = [origin for origin in self.origins[method] if origin is not None]
-        texts = (f"{origin.method}, weights {origin.weights[:12]}, run {origin.run}" for origin in known)
-        return [printable(text) for text in dict.fromkeys(texts)]
+        return list(dict.fromkeys(stainer_text(origin) for origin in self.origins[method] if origin is not None))
 
     def beats_constant(self, method: str) -> bool | None:
         """Whether the method's mean DAB error is below that of the best constant image; None if it is not known."""
@@ -167,11 +162,16 @@ class Summary:
                 if info.warn_below is not None and value.mean is not None and value.mean < info.warn_below:
                     number = f"{value.mean:.{info.decimals}f}, below {info.warn_below:g}"
                     lines.append(f"Warning: {method}: {info.title} {number}: {info.warning}.")
+                if value.n < info.fewest:
+                    lines.append(
+                        f"Warning: {method}: {info.title} of {value.n} images: of fewer than {info.fewest} it is "
+                        "biased, and values of different numbers of images do not compare."
+                    )
         return lines
 
     def notes(self) -> list[str]:
         """What a reader of the numbers must know, one sentence each."""
-        lines = [f"{METRICS[name].info.title}: {reason}" for name, reason in self.not_computed.items()]
+        lines = list(self.not_computed.values())
         for method, table in self.tables.items():
             for metric, value in table.overall.items():
                 if value.infinite:
@@ -180,20 +180,7 @@ class Summary:
                         f"{method}: {value.infinite} of {value.infinite + value.n} pairs have infinite {info.title} "
                         f"({info.infinite_means}); its mean is over the others."
                     )
-        for method, views in self.views.items():
-            if len(views) > 1:
-                lines.append(
-                    f"{method}: test-time views differ from image to image ({self.views_text(method)}); stain them "
-                    "alike."
-                )
-        for method, origins in self.origins.items():
-            stainers = self.stainers(method)
-            if stainers and None in origins:
-                stainers.append("not stated")
-            if len(stainers) > 1:
-                lines.append(
-                    f"{method}: the stainer differs from image to image ({'; '.join(stainers)}); stain them with one."
-                )
+        lines += [f"Averaged all the same (--mixed): {sentence}" for sentence in self.mixtures]
         if len(set(self.views.values())) > 1:
             several = ", ".join(f"{method} {self.views_text(method)}" for method in self.views)
             lines.append(
@@ -245,6 +232,8 @@ class Summary:
             "seed": interval.seed,
             "dataset_fingerprint": self.fingerprint,
             "test_time_views": self.test_time_views,
+            "mpp": list(self.mpp),
+            "mixtures": list(self.mixtures),
             "failures": [asdict(failure) for failure in self.failures],
             "unpaired": {method: asdict(unpaired) for method, unpaired in self.unpaired.items()},
             "not_computed": dict(self.not_computed),
@@ -256,11 +245,11 @@ class Summary:
     def write(self, out: Path) -> None:
         """Write ``metrics.csv`` and ``summary.json`` into folder ``out``.
 
-        ``metrics.csv`` has one row a pair: ``image,level`` and a column for each metric (``inf`` where infinite), and
-        with several methods a column ``method`` after ``level``.
+        ``metrics.csv`` has one row a pair: ``image,level`` and a column for each metric of pairs (``inf`` where
+        infinite), and with several methods a column ``method`` after ``level``.
         """
         several = ["method"] if len(self.tables) > 1 else []
-        columns = ["image", "level", *several, *self.metrics]
+        columns = ["image", "level", *several, *self.pair_metrics]
         lines = ({"image": row.image, "level": row.level, **_method(row, several), **row.values} for row in self.rows)
         write_csv(out / "metrics.csv", columns, lines)
         write_json(out / "summary.json", self.document())
@@ -292,4 +281,5 @@ def _metric(name: str) -> dict[str, Any]:
         "range": [bound if math.isfinite(bound) else None for bound in info.range],
         "version": info.version,
         "definition": info.definition,
+        "of": info.scope.value,
     }

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-
-import numpy as np
 
 import restain
 from restain.core.errors import ItemError, RestainError
 from restain.core.items import fingerprint
 from restain.core.progress import progress_bar
-from restain.data.levels import sorted_levels
-from restain.evaluate.bootstrap import Estimate, estimate
 from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, named_files, printable, real_folder
-from restain.evaluate.measure import Failure, Job, Measured, bounded_map, measure
+from restain.evaluate.matching import mixtures, stated_views
+from restain.evaluate.measure import Failure, Job, Measured, Ready, bounded_map, measure
 from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
 from restain.evaluate.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
-from restain.evaluate.reference import best_constant_of
-from restain.evaluate.results import Row, Summary, Table, Unpaired
-from restain.infer.record import RECORD, Origin, recorded_origins
-from restain.metrics import METRICS, PairMetric, WeightsMissingError, load_metric
+from restain.evaluate.ready import ready_metrics
+from restain.evaluate.results import Row, Summary, Unpaired
+from restain.evaluate.tables import method_tables, reference_table, resampled_units
+from restain.infer.record import recorded_origins
+from restain.metrics import METRICS, Scope
 
-LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "pillow", "tifffile", "imagecodecs")
+BATCH = 8
+"""Images that a metric of sets sees at a time, at most, unless there are more methods."""
+LIBRARIES = ("numpy", "scipy", "torch", "opencv-python-headless", "scikit-image", "pillow", "tifffile", "imagecodecs")
 
 
 def evaluate(
@@ -38,8 +40,10 @@ def evaluate(
     he: Path | None = None,
     split: str = "test",
     pairs: Path | None = None,
+    mpp: float | None = None,
     weights: Path | None = None,
     test_time_views: int | None = None,
+    mixed: bool = False,
     workers: int | None = None,
 ) -> Summary:
     """Compare the generated images in ``fake`` with the real ones in ``real``, pair by pair.
@@ -53,19 +57,21 @@ def evaluate(
             with several, every mean is over the images that all methods have.
         out: folder for ``metrics.csv`` and ``summary.json``; None writes nothing.
         protocol: name of a protocol, or a YAML file with one.
-        he: folder of the H&E images under the same names, for the pictures; None: those of the dataset that ``real`` is
-            or lies in, if any.
+        he: folder of the H&E images under the same names, for the pictures and for metrics that look at the H&E; None:
+            those of the dataset that ``real`` is or lies in, if any.
         split: the split to evaluate where ``real`` is a dataset.
         pairs: a ``pairs.csv`` with level and patient of each image; None looks in ``real`` and two folders above it.
-        weights: folder of network weights, for metrics that need some.
+        mpp: um/px of the images; None: as ``pairs.csv`` says, else as the protocol takes it.
+        weights: folder of network weights, for metrics that need some; torch's download cache is looked at too.
         test_time_views: how many views were averaged for each image of another program, to be put on record beside the
             numbers; of images that restain stained, ``stain.json`` in their folder says it.
+        mixed: average images that do not match (other stainers, views or um/px within a method) all the same.
         workers: images measured at a time; None: one for each core that this process may use, at most 8.
 
     Raises:
-        RestainError: a folder is missing or empty, no name is in both (both lists are shown), or ``test_time_views`` is
-            not what a ``stain.json`` says.
-        ItemError: no image could be measured (for every method, if there are several).
+        RestainError: a folder is missing or empty, no name is in both (both lists are shown), ``test_time_views`` is
+            not what a ``stain.json`` says, or the images of a method do not match.
+        ItemError: no image could be measured (for every method, if there are several), or a file of weights is none.
     """
     rules = load_protocol(protocol)
     if out is not None:
@@ -76,7 +82,9 @@ def evaluate(
     fakes = {method: Path(folder) for method, folder in fake.items()}
     if not fakes:
         raise RestainError("There is nothing to evaluate: give at least one folder of generated images.")
-    reals = real_folder(real, he, split, pairs)
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise RestainError(f"--mpp {mpp}: give the um/px of the images, above 0.")
+    reals = _with_mpp(real_folder(real, he, split, pairs), mpp, rules.mpp)
     found = {method: named_files(folder, FAKE) for method, folder in fakes.items()}
     unpaired = {method: _unpaired(reals, files) for method, files in found.items()}
     for method, files in found.items():
@@ -86,16 +94,22 @@ def evaluate(
         method: recorded_origins(files.files[name] for name in reals.images if name in files.files)
         for method, files in found.items()
     }
-    views = {method: _views(method, found[method], origins[method], test_time_views) for method in found}
-    ready, not_computed = _load_metrics(rules, weights)
+    views = {method: stated_views(method, found[method], origins[method], test_time_views) for method in found}
+    against = mixtures(reals.images.values(), origins)
+    if against and not mixed:
+        raise RestainError(
+            "These values cannot be averaged:\n  " + "\n  ".join(against) + "\nMake the images alike, or give --mixed "
+            "to average them all the same; the results will say so."
+        )
+    ready, not_computed = ready_metrics(rules, reals.images.values(), weights)
     jobs = [Job(image, _partners(name, found)) for name, image in reals.images.items() if _partners(name, found)]
     measured = _measure(jobs, ready, workers or min(8, _cores()))
     failures = [*_ambiguous(reals, found), *(failure for item in measured for failure in item.failures)]
     common = [item for item in measured if len(item.values) == len(fakes)]
     if not common:
         raise ItemError(_nothing_measured(failures, len(fakes)))
-    units, resampled = _units(common)
-    tables, reference, constant = _tables(common, list(fakes), units, rules)
+    units, resampled = resampled_units(common)
+    reference, constant = reference_table(common, units, rules)
     summary = Summary(
         protocol=rules,
         real=real,
@@ -103,7 +117,7 @@ def evaluate(
         rows=_rows(measured, list(fakes)),
         images=[item.image.name for item in common],
         levels=list(reference.levels),
-        tables=tables,
+        tables=method_tables(common, list(fakes), units, rules, ready),
         constant_dab=constant,
         reference=reference,
         resampled=resampled,
@@ -114,6 +128,8 @@ def evaluate(
         fingerprint=fingerprint([[item.image.name, item.digest] for item in common]),
         views=views,
         origins=origins,
+        mixtures=against,
+        mpp=tuple(sorted({item.image.mpp for item in common if item.image.mpp is not None})),
         versions=_versions(),
         pictures=_pictures(common, jobs, rules, not_computed),
     )
@@ -134,26 +150,10 @@ def _keep_others(out: Path, inputs: Sequence[Path]) -> None:
         raise RestainError(f"{out}: is one of the folders to be compared. Choose another --out.")
 
 
-def _views(
-    method: str, files: NamedFiles, origins: Sequence[Origin | None], stated: int | None
-) -> tuple[int | None, ...]:
-    """The test-time views of a method's images: as recorded, else as stated.
-
-    Raises:
-        RestainError: both say it, and differ; or what is stated is no number of views.
-    """
-    recorded = tuple(dict.fromkeys(None if origin is None else origin.views for origin in origins))
-    if stated is None:
-        return recorded
-    if stated < 1:
-        raise RestainError(f"--tta {stated}: give how many test-time views were averaged, 1 or more.")
-    if wrong := [views for views in recorded if views not in (None, stated)]:
-        record = next(iter(files.files.values())).parent / RECORD
-        raise RestainError(
-            f"--tta {stated}: {method}'s {record} says {' and '.join(map(str, wrong))}. Leave --tta out: it is for "
-            "images of other programs."
-        )
-    return (stated,)
+def _with_mpp(reals: RealFolder, stated: float | None, assumed: float | None) -> RealFolder:
+    """The real images with their um/px: as stated, else their own, else as the protocol takes it."""
+    images = {name: replace(image, mpp=stated or image.mpp or assumed) for name, image in reals.images.items()}
+    return replace(reals, images=images)
 
 
 def _partners(name: str, found: Mapping[str, NamedFiles]) -> dict[str, Path]:
@@ -188,26 +188,17 @@ def _some(names: Sequence[str], separator: str = ", ", shown: int = 10) -> str:
     return separator.join(names[:shown]) + more if names else "none"
 
 
-def _load_metrics(rules: Protocol, weights: Path | None) -> tuple[dict[str, PairMetric], dict[str, str]]:
-    """The protocol's metrics, and the reason for each that cannot be computed."""
-    ready: dict[str, PairMetric] = {}
-    absent: dict[str, str] = {}
-    for name in rules.metrics:
-        try:
-            ready[name] = load_metric(name, weights)
-        except WeightsMissingError as error:
-            absent[name] = str(error)
-    return ready, absent
-
-
-def _measure(jobs: Sequence[Job], metrics: Mapping[str, PairMetric], workers: int) -> list[Measured]:
+def _measure(jobs: Sequence[Job], metrics: Ready, workers: int) -> list[Measured]:
     """Measure all jobs with a progress bar; the images themselves are gone when this returns."""
+    size = max(1, BATCH // (1 + max(len(job.fakes) for job in jobs))) if metrics.sets else 1
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     measured = []
     with progress_bar("evaluate", len(jobs)) as bar:
-        for item in bounded_map(partial(measure, metrics=metrics), jobs, workers):
-            measured.append(item)
-            bar.note(item.image.name)
-            bar.advance()
+        for items in bounded_map(partial(measure, metrics=metrics), batches, workers):
+            for item in items:
+                measured.append(item)
+                bar.note(item.image.name)
+                bar.advance()
     return measured
 
 
@@ -217,14 +208,6 @@ def _ambiguous(reals: RealFolder, found: Mapping[str, NamedFiles]) -> list[Failu
     for method, files in found.items():
         failures += [Failure(name, method, reason) for name, reason in files.ambiguous.items()]
     return failures
-
-
-def _units(measured: Sequence[Measured]) -> tuple[list[str], str]:
-    """What the bootstrap draws, one name per image, and what that is: patients where all are known, else images."""
-    patients = [item.image.patient for item in measured if item.image.patient]
-    if len(patients) == len(measured):
-        return patients, "patient"
-    return [item.image.name for item in measured], "image"
 
 
 def _rows(measured: Sequence[Measured], methods: Sequence[str]) -> list[Row]:
@@ -237,40 +220,14 @@ def _rows(measured: Sequence[Measured], methods: Sequence[str]) -> list[Row]:
     ]
 
 
-def _tables(
-    common: Sequence[Measured], methods: Sequence[str], units: Sequence[str], rules: Protocol
-) -> tuple[dict[str, Table], Table, float]:
-    """The table of each method, that of the best constant image, and the DAB of the latter in HED units."""
-    level = [item.image.level for item in common]
-    tables = {method: _table([item.values[method] for item in common], level, units, rules) for method in methods}
-    constant = best_constant_of([item.dab for item in common if item.dab is not None])
-    reference = _table([{"dab_od_error": float(error)} for error in constant.errors], level, units, rules)
-    return tables, reference, constant.dab
-
-
-def _table(
-    values: Sequence[Mapping[str, float]], level: Sequence[str | None], units: Sequence[str], rules: Protocol
-) -> Table:
-    """Estimates of every metric, over all images and by level; ``values``, ``level`` and ``units`` are per image."""
-
-    def estimates(chosen: Sequence[int]) -> dict[str, Estimate]:
-        names = [units[index] for index in chosen]
-        return {
-            metric: estimate(np.array([values[index][metric] for index in chosen]), names, rules.interval)
-            for metric in values[0]
-        }
-
-    levels = sorted_levels(name for name in level if name is not None)
-    by_level = {name: estimates([index for index, own in enumerate(level) if own == name]) for name in levels}
-    return Table(estimates(range(len(values))), by_level)
-
-
 def _pictures(
     measured: Sequence[Measured], jobs: Sequence[Job], rules: Protocol, not_computed: Mapping[str, str]
 ) -> Pictures:
     """The pictures of the report, chosen by the protocol's metric; none if that could not be computed."""
     if rules.pictures_by in not_computed:
         return Pictures()
+    if METRICS[rules.pictures_by].info.scope is Scope.SET:
+        raise RestainError(f"protocol {rules.name}: pictures_by {rules.pictures_by} has no value for a single image.")
     fakes = {job.image.name: job.fakes for job in jobs}
     candidates = [Candidate(item.image, fakes[item.image.name], item.values) for item in measured]
     return choose_pictures(candidates, rules.pictures_by, METRICS[rules.pictures_by].info.direction)

@@ -130,7 +130,7 @@ def _by_level(summary: Summary) -> list[Block]:
 
 
 def _distributions(summary: Summary) -> list[Block]:
-    judged = [name for name in summary.metrics if METRICS[name].info.direction is not Direction.NEITHER]
+    judged = [name for name in summary.pair_metrics if METRICS[name].info.direction is not Direction.NEITHER]
     blocks: list[Block] = [
         Text(
             "Boxes reach from the first to the third quartile, with a line at the median and whiskers to 1.5 times the "
@@ -198,7 +198,7 @@ def _extremes(summary: Summary) -> list[Block]:
 
 
 def _detail(example: Example, method: str, summary: Summary) -> str:
-    judged = [name for name in summary.metrics if METRICS[name].info.direction is not Direction.NEITHER]
+    judged = [name for name in summary.pair_metrics if METRICS[name].info.direction is not Direction.NEITHER]
     values = example.values[method]
     numbers = (f"{METRICS[name].info.title} {_number(name, values[name])} {METRICS[name].info.unit}" for name in judged)
     level = [f"level {example.level}"] if example.level else []
