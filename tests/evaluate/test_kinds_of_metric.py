@@ -79,6 +79,11 @@ def test_a_metric_of_sets_is_of_all_images_and_of_each_level(folder: MakeFolder,
             assert list(values) == ["psnr", "colour"]
     with (tmp_path / "out" / "metrics.csv").open() as stream:
         assert next(csv.reader(stream)) == ["image", "level", "method", "psnr"]
+    with (tmp_path / "out" / "tables.csv").open() as stream:
+        rows = {(row["method"], row["level"], row["metric"]): row for row in csv.DictReader(stream)}
+    assert float(rows["two", "1+", "colour"]["mean"]) == summary.tables["two"].levels["1+"]["colour"].mean
+    assert rows["one", "", "psnr"]["n"] == "4"
+    assert rows["one", "", "colour"]["low"] == ""
     document = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert document["protocol"]["metrics"]["colour"]["of"] == "a set of images against another"
     assert sum("of 4 images: of fewer than 100 it is biased" in warning for warning in document["warnings"]) == 2

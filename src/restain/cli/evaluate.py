@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from restain.cli.named import gathered, named_folders
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
-from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.evaluate import REFERENCE, Summary, Table, evaluate
 from restain.evaluate.protocol import DEFAULT_PROTOCOL
@@ -32,7 +32,7 @@ def command(
 ) -> int:
     """Measure virtual IHC against real IHC, pair by pair, under a named protocol.
 
-    Writes metrics.csv (a row for each pair), summary.json and report.html.
+    Writes metrics.csv (a row for each pair), tables.csv (means by level), summary.json and report.html.
 
     Args:
         real: folder of the real IHC, or a patch-pair dataset.
@@ -52,9 +52,7 @@ def command(
         workers: images measured at a time; as many as cores if not given.
         json: print summary.json.
     """
-    fakes = dict(_named(word) for word in fake)
-    if len(fakes) < len(fake):
-        raise RestainError("--fake: two methods have the same name; give NAME=FOLDER.")
+    fakes = named_folders(fake, "--fake")
     summary = evaluate(
         real,
         fakes,
@@ -76,13 +74,11 @@ def command(
         print_json(summary.document())
     else:
         tables = {**summary.tables, REFERENCE: summary.reference}
-        rows = [
-            [name, _views(summary, name), *(_mean(table, metric) for metric in summary.metrics)]
-            for name, table in tables.items()
-        ]
+        rows = [[name, *(_mean(table, name) for table in tables.values())] for name in summary.metrics]
+        rows.append(["test-time views", *(_views(summary, name) for name in tables)])
         protocol_name = f"{summary.protocol.name} v{summary.protocol.version}"
         title = f"Protocol {protocol_name}, {len(summary.images)} images; mean over images"
-        print_table(title, ["method", "views", *summary.metrics], rows)
+        print_table(title, ["metric", *tables], rows)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
     return summary.exit_code
 
@@ -98,32 +94,6 @@ def _views(summary: Summary, name: str) -> str:
     return summary.views_text(name) if name in summary.views else ""
 
 
-def _named(word: str) -> tuple[str, Path]:
-    """``NAME=FOLDER``, or a folder named after itself."""
-    name, equals, folder = word.partition("=")
-    return (
-        (name, Path(folder)) if equals and name and not Path(word).exists() else (Path(word).resolve().name, Path(word))
-    )
-
-
 def run(argv: Sequence[str]) -> int:
     """The command; ``--fake`` takes several words and may be repeated."""
-    return call(command, "restain evaluate", _gathered(argv))
-
-
-def _gathered(argv: Sequence[str]) -> list[str]:
-    """The words after each ``--fake`` as the one list that the parser takes."""
-    rest: list[str] = []
-    fakes: list[str] = []
-    words = rest
-    for word in argv:
-        name, equals, value = word.partition("=")
-        if name == "--fake":
-            words = fakes
-            fakes += [value] if equals else []
-        elif word.startswith("-"):
-            words = rest
-            rest.append(word)
-        else:
-            words.append(word)
-    return [*rest, *(f"--fake+={fake}" for fake in fakes)]
+    return call(command, "restain evaluate", gathered(argv, ["--fake"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,13 @@ from restain.evaluate.folders import RealImage
 from restain.metrics import Direction
 from restain.metrics.dab_map import dab_map
 from restain.slides import read_image
+from restain.stains import ClassicalNuclei
 
 MAX_SIDE = 512
+MANY = 8
+"""From so many images on, the three worst are shown."""
+FINEST, COARSEST = 0.05, 2.0
+"""um/px between which nuclei are looked for."""
 
 Values = TypeVar("Values", np.uint8, np.float32)
 
@@ -33,7 +38,9 @@ class Example:
         role: why it was chosen: ``best``, ``median``, ``worst``, or the level it stands for.
         real: uint8 RGB [h, w, 3].
         fakes: uint8 RGB [h, w, 3] by method.
-        differences: DAB of the generated minus DAB of the real image, float32 [h, w] in HED units, by method.
+        dab: DAB by method and of the real image (None), float32 [h, w] in HED units.
+        nuclei: centres (x, y) [n, 2] in px of the pictures, by method and of the real image (None); empty where the
+            um/px is not known.
         he: the H&E image, uint8 RGB; None where there is none.
         values: value by metric, by method.
     """
@@ -43,9 +50,15 @@ class Example:
     role: str
     real: NDArray[np.uint8]
     fakes: Mapping[str, NDArray[np.uint8]]
-    differences: Mapping[str, NDArray[np.float32]]
+    dab: Mapping[str | None, NDArray[np.float32]]
+    nuclei: Mapping[str | None, NDArray[np.float64]]
     he: NDArray[np.uint8] | None
     values: Mapping[str, Mapping[str, float]]
+
+    @property
+    def differences(self) -> dict[str, NDArray[np.float32]]:
+        """DAB of the generated minus DAB of the real image, float32 [h, w] in HED units, by method."""
+        return {method: self.dab[method] - self.dab[None] for method in self.fakes}
 
 
 @dataclass(frozen=True)
@@ -53,16 +66,18 @@ class Pictures:
     """The pictures of a report.
 
     Attributes:
-        extremes: best, median and worst image of each method.
+        extremes: best, median and worst images of each method, in this order.
         gallery: one typical image of each level (or a few in order of quality where levels are unknown), with every
             method: the picture of BCI's Fig. 11.
         limit: a DAB difference, in HED units, that the colours of difference maps should span: the largest 99th
             percentile of |difference| among the pictures.
+        dab_limit: the same for maps of DAB.
     """
 
     extremes: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     gallery: Sequence[Example] = ()
     limit: float = 0.0
+    dab_limit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class Candidate:
 
 
 def choose_pictures(candidates: Sequence[Candidate], metric: str, direction: Direction) -> Pictures:
-    """Best, median and worst of each method, and a gallery of all methods.
+    """Best, median and worst ones of each method, and a gallery of all methods.
 
     Args:
         candidates: images that every method has.
@@ -93,9 +108,18 @@ def choose_pictures(candidates: Sequence[Candidate], metric: str, direction: Dir
         for role, item in _typical(candidates, lambda item: sign * _mean(item, metric))
         if (example := _example(item, role, methods))
     ]
-    differences = [map_ for row in (gallery, *extremes.values()) for item in row for map_ in item.differences.values()]
-    limit = max((float(np.quantile(np.abs(map_), 0.99)) for map_ in differences), default=0.0)
-    return Pictures(extremes, gallery, limit)
+    shown = [item for row in (gallery, *extremes.values()) for item in row]
+    return Pictures(
+        extremes,
+        gallery,
+        limit=_span(map_ for item in shown for map_ in item.differences.values()),
+        dab_limit=_span(map_ for item in shown for map_ in item.dab.values()),
+    )
+
+
+def _span(maps: Iterable[NDArray[np.float32]]) -> float:
+    """The largest 99th percentile of absolute values among the maps."""
+    return max((float(np.quantile(np.abs(map_), 0.99)) for map_ in maps), default=0.0)
 
 
 def _ordered(candidates: Sequence[Candidate], cost: Callable[[Candidate], float]) -> list[Candidate]:
@@ -112,11 +136,12 @@ def _mean(item: Candidate, metric: str) -> float:
 
 
 def _extremes(ordered: Sequence[Candidate]) -> list[tuple[str, Candidate]]:
-    """Best, median and worst; with fewer than three images, those that there are."""
+    """Best, median and worst, with many images the three worst; with fewer than three images, those that there are."""
     if len(ordered) == 1:
         return [("only image", ordered[0])]
     middle = [("median", ordered[(len(ordered) - 1) // 2])] if len(ordered) > 2 else []
-    return [("best", ordered[0]), *middle, ("worst", ordered[-1])]
+    bad = [("third worst", ordered[-3]), ("second worst", ordered[-2])] if len(ordered) >= MANY else []
+    return [("best", ordered[0]), *middle, *bad, ("worst", ordered[-1])]
 
 
 def _typical(candidates: Sequence[Candidate], cost: Callable[[Candidate], float]) -> list[tuple[str, Candidate]]:
@@ -140,17 +165,30 @@ def _example(item: Candidate, role: str, methods: Sequence[str]) -> Example | No
         fakes = {method: read_image(item.fakes[method]) for method in methods}
     except (ItemError, OSError):
         return None
-    real_dab = dab_map(real)
+    images: dict[str | None, NDArray[np.uint8]] = {None: real}
+    images.update(fakes)
+    pictures = {method: small(image) for method, image in images.items()}
     return Example(
         image=item.image.name,
         level=item.image.level,
         role=role,
-        real=small(real),
-        fakes={method: small(fake) for method, fake in fakes.items()},
-        differences={method: small(dab_map(fake) - real_dab) for method, fake in fakes.items()},
+        real=pictures[None],
+        fakes={method: pictures[method] for method in methods},
+        dab={method: small(dab_map(image)) for method, image in images.items()},
+        nuclei=_nuclei(images, item.image.mpp, pictures[None].shape[1] / real.shape[1]),
         he=_he(item.image),
         values={method: item.values[method] for method in methods},
     )
+
+
+def _nuclei(
+    images: Mapping[str | None, NDArray[np.uint8]], mpp: float | None, scale: float
+) -> dict[str | None, NDArray[np.float64]]:
+    """Centres of nuclei in the images, times ``scale``; none where nuclei of such um/px cannot be told."""
+    if mpp is None or not FINEST <= mpp <= COARSEST:
+        return {}
+    detector = ClassicalNuclei()
+    return {method: detector(image, mpp) * scale for method, image in images.items()}
 
 
 def _he(image: RealImage) -> NDArray[np.uint8] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from restain.infer.record import Origin
 from restain.metrics import METRICS, Scope
 
 REFERENCE = "best constant image"
+
+TABLE_COLUMNS = ("method", "level", "metric", "mean", "low", "high", "n", "infinite")
 
 # Below this many resampled units, percentile intervals are clearly too narrow.
 FEW = 10
@@ -243,16 +245,24 @@ class Summary:
         }
 
     def write(self, out: Path) -> None:
-        """Write ``metrics.csv`` and ``summary.json`` into folder ``out``.
+        """Write ``metrics.csv``, ``tables.csv`` and ``summary.json`` into folder ``out``.
 
         ``metrics.csv`` has one row a pair: ``image,level`` and a column for each metric of pairs (``inf`` where
-        infinite), and with several methods a column ``method`` after ``level``.
+        infinite), and with several methods a column ``method`` after ``level``. ``tables.csv`` has one row for each
+        method, level (empty: all images) and metric.
         """
         several = ["method"] if len(self.tables) > 1 else []
         columns = ["image", "level", *several, *self.pair_metrics]
         lines = ({"image": row.image, "level": row.level, **_method(row, several), **row.values} for row in self.rows)
         write_csv(out / "metrics.csv", columns, lines)
+        write_csv(out / "tables.csv", TABLE_COLUMNS, self._table_rows())
         write_json(out / "summary.json", self.document())
+
+    def _table_rows(self) -> Iterator[dict[str, Any]]:
+        for method, table in [*self.tables.items(), (REFERENCE, self.reference)]:
+            for level, values in [("", table.overall), *table.levels.items()]:
+                for metric, value in values.items():
+                    yield {"method": method, "level": level, "metric": metric, **asdict(value)}
 
 
 def _method(row: Row, several: Sequence[str]) -> dict[str, str]:

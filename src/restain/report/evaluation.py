@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from restain.evaluate import REFERENCE, Estimate, Example, Summary
+from restain.evaluate import Example, Summary
 from restain.metrics import METRICS, Direction
 from restain.report.charts import FEWEST, difference_scale, distribution, heading, staining
 from restain.report.comparison import write_comparison
 from restain.report.html import write_report
-from restain.report.pictures import Picture, photo, signed_map
+from restain.report.numbers import by_level, number, result
+from restain.report.pictures import Picture, marked, photo, signed_map
 from restain.report.sections import (
     Block,
     Facts,
     Figure,
     Listing,
-    Note,
     PictureRow,
     PictureTable,
     Section,
-    Table,
     Text,
 )
 
-ARROWS = {Direction.HIGHER: "\N{NO-BREAK SPACE}↑", Direction.LOWER: "\N{NO-BREAK SPACE}↓", Direction.NEITHER: ""}
 ROLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 
 
@@ -51,82 +48,18 @@ def write_evaluation_report(summary: Summary, path: Path) -> None:
 
 def evaluation_sections(summary: Summary) -> list[Section]:
     """The sections of the report, so that another report can take them in."""
-    sections = [Section("Result", _result(summary))]
+    sections = [Section("Result", result(summary))]
     if summary.levels:
-        sections.append(Section("By level", _by_level(summary)))
+        sections.append(Section("By level", by_level(summary)))
+    if summary.pictures.extremes:
+        sections.append(Section("Worst cases first", _extremes(summary)))
     sections.append(Section("Distributions", _distributions(summary)))
     if summary.pictures.gallery:
         sections.append(Section("Pictures", _gallery(summary)))
-    if summary.pictures.extremes:
-        sections.append(Section("Worst, median and best", _extremes(summary)))
     if summary.exit_code:
         sections.append(Section("Left out", _left_out(summary)))
     sections.append(Section("Protocol", _protocol(summary)))
     return sections
-
-
-def _result(summary: Summary) -> list[Block]:
-    confidence = f"{summary.protocol.interval.confidence:.0%}"
-    rows = [
-        [method, str(len(summary.images)), summary.views_text(method), *_cells(table.overall, summary.metrics)]
-        for method, table in summary.tables.items()
-    ]
-    if _has_reference(summary):
-        rows.append([REFERENCE, str(len(summary.images)), "", *_cells(summary.reference.overall, summary.metrics)])
-    caption = (
-        f"Means over images with {confidence} intervals. ↑ higher is better, ↓ lower is better. Views: how many "
-        "test-time views were averaged for each image."
-    )
-    blocks: list[Block] = [Table(["Method", "Images", "Views", *_headings(summary)], rows, caption)]
-    if warnings := summary.warnings():
-        blocks.append(Note("\n\n".join(warnings), warning=True))
-    if verdicts := _verdicts(summary):
-        blocks.append(Text(verdicts))
-    if notes := summary.notes():
-        blocks.append(Note("\n\n".join(notes)))
-    if summary.exit_code:
-        blocks.append(Note("Some images were left out; they are listed below.", warning=True))
-    return blocks
-
-
-def _verdicts(summary: Summary) -> str:
-    """For each method, whether it passes the bar that a single colour sets."""
-    lines = []
-    for method in summary.tables:
-        beats = summary.beats_constant(method)
-        if beats is not None:
-            verdict = "beats the best constant image" if beats else "does not beat the best constant image"
-            lines.append(f"{method} {verdict} on DAB error.")
-    if not lines:
-        return ""
-    return f"{' '.join(lines)} That image has one colour everywhere, the best one for these real images."
-
-
-def _by_level(summary: Summary) -> list[Block]:
-    several = len(summary.tables) > 1
-    rows: list[list[str]] = []
-    strong: list[int] = []
-    for level in (None, *summary.levels):
-        for method, table in summary.tables.items():
-            values = table.overall if level is None else table.levels[level]
-            if level is None:
-                strong.append(len(rows))
-            first = next(iter(values.values()))
-            name = ["all" if level is None else level, *([method] if several else [])]
-            rows.append([*name, str(first.n + first.infinite), *_cells(values, summary.metrics)])
-        reference = summary.reference.overall if level is None else summary.reference.levels[level]
-        if several and _has_reference(summary):
-            first = next(iter(reference.values()))
-            rows.append(
-                [
-                    "all" if level is None else level,
-                    REFERENCE,
-                    str(first.n + first.infinite),
-                    *_cells(reference, summary.metrics),
-                ]
-            )
-    columns = ["Level", *(["Method"] if several else []), "Images", *_headings(summary)]
-    return [Table(columns, rows, labels=2 if several else 1, strong=strong)]
 
 
 def _distributions(summary: Summary) -> list[Block]:
@@ -167,40 +100,70 @@ def _gallery(summary: Summary) -> list[Block]:
 
 def _extremes(summary: Summary) -> list[Block]:
     title = METRICS[summary.protocol.pictures_by].info.title
-    limit = summary.pictures.limit
+    limit, full = summary.pictures.limit, summary.pictures.dab_limit
     blocks: list[Block] = [
         Text(
-            f"Images are ordered by {title}. The last column is DAB of the generated minus DAB of the real image: "
-            "brown where there is too much, purple where there is too little."
+            f"Images are ordered by {title}. The difference is DAB of the generated minus DAB of the real image: brown "
+            "where there is too much, purple where there is too little. Below: the DAB of both, white at 0 to dark "
+            f"brown at {full:.3f} HED and above, and a green mark on each nucleus found."
         ),
         Figure(difference_scale(limit), width=380),
     ]
     for method, examples in summary.pictures.extremes.items():
         he = any(example.he is not None for example in examples)
-        rows = [
-            PictureRow(
-                ROLES.get(example.role, example.role.capitalize()),
-                _detail(example, method, summary),
-                [
-                    *([_he(example)] if he else []),
-                    photo(example.fakes[method], f"{example.image} generated by {method}"),
-                    photo(example.real, f"Real image {example.image}"),
-                    signed_map(
-                        example.differences[method], limit, f"DAB generated by {method} minus real, {example.image}"
-                    ),
-                ],
-            )
-            for example in reversed(examples)
-        ]
-        columns = [*(["H&E"] if he else []), method, "real", "DAB difference"]
-        blocks.append(PictureTable(columns, rows))
+        rows = []
+        for example in reversed(examples):
+            rows += [_photos(example, method, he, summary), _dab(example, method, he, summary)]
+            rows.append(_nuclei(example, method, he))
+        blocks.append(PictureTable([*(["H&E"] if he else []), method, "real", "difference"], rows))
     return blocks
+
+
+def _photos(example: Example, method: str, he: bool, summary: Summary) -> PictureRow:
+    """H&E, generated and real image, and what the DAB of both differ by."""
+    difference = signed_map(
+        example.differences[method],
+        summary.pictures.limit,
+        f"DAB generated by {method} minus real, {example.image}",
+    )
+    return PictureRow(
+        ROLES.get(example.role, example.role.capitalize()),
+        _detail(example, method, summary),
+        [
+            *([_he(example)] if he else []),
+            photo(example.fakes[method], f"{example.image} generated by {method}"),
+            photo(example.real, f"Real image {example.image}"),
+            difference,
+        ],
+    )
+
+
+def _dab(example: Example, method: str, he: bool, summary: Summary) -> PictureRow:
+    """DAB of the generated and the real image."""
+    full = summary.pictures.dab_limit
+    pictures = [
+        signed_map(example.dab[method], full, f"DAB of {example.image} generated by {method}"),
+        signed_map(example.dab[None], full, f"DAB of the real image {example.image}"),
+    ]
+    return PictureRow("DAB", "", [*([None] if he else []), *pictures, None])
+
+
+def _nuclei(example: Example, method: str, he: bool) -> PictureRow:
+    """The nuclei found in the generated and in the real image; a row of words alone where none were looked for."""
+    if not example.nuclei:
+        return PictureRow("Nuclei", "not looked for at this um/px", [None] * (4 if he else 3))
+    fake, real = example.nuclei[method], example.nuclei[None]
+    pictures = [
+        marked(example.fakes[method], fake, f"{len(fake)} nuclei in {example.image} generated by {method}"),
+        marked(example.real, real, f"{len(real)} nuclei in the real image {example.image}"),
+    ]
+    return PictureRow("Nuclei", f"{method} {len(fake)}, real {len(real)}", [*([None] if he else []), *pictures, None])
 
 
 def _detail(example: Example, method: str, summary: Summary) -> str:
     judged = [name for name in summary.pair_metrics if METRICS[name].info.direction is not Direction.NEITHER]
     values = example.values[method]
-    numbers = (f"{METRICS[name].info.title} {_number(name, values[name])} {METRICS[name].info.unit}" for name in judged)
+    numbers = (f"{METRICS[name].info.title} {number(name, values[name])} {METRICS[name].info.unit}" for name in judged)
     level = [f"level {example.level}"] if example.level else []
     return " · ".join([example.image, *level, *(number.strip() for number in numbers)])
 
@@ -237,6 +200,7 @@ def _protocol(summary: Summary) -> list[Block]:
         "Fingerprint of the real images": summary.fingerprint,
         **{f"Test-time views averaged: {method}": summary.views_text(method) for method in summary.views},
         **{f"Stained by: {name}": "; ".join(made) for name in summary.tables if (made := summary.stainers(name))},
+        "um/px of the images": ", ".join(f"{mpp:g}" for mpp in summary.mpp) or "not known",
         "Mean": "over images" + (", those that every method has" if len(summary.tables) > 1 else ""),
         "Intervals": (
             f"{interval.confidence:.0%}, percentile bootstrap over {summary.units} "
@@ -248,33 +212,6 @@ def _protocol(summary: Summary) -> list[Block]:
         "Versions": ", ".join(f"{name} {version}" for name, version in summary.versions.items()),
     }
     return [Facts(facts)]
-
-
-def _has_reference(summary: Summary) -> bool:
-    """Whether the best constant image has a value for a metric of the protocol."""
-    return any(name in summary.reference.overall for name in summary.metrics)
-
-
-def _headings(summary: Summary) -> list[str]:
-    infos = [METRICS[name].info for name in summary.metrics]
-    return [f"{info.title}{ARROWS[info.direction]}\n{info.unit}" for info in infos]
-
-
-def _cells(values: Mapping[str, Estimate], metrics: Sequence[str]) -> list[str]:
-    return [_cell(name, values[name]) if name in values else "" for name in metrics]
-
-
-def _cell(metric: str, value: Estimate) -> str:
-    """Mean and, on a line of its own, interval."""
-    if value.mean is None:
-        return "∞" if value.infinite else ""
-    if value.low is None or value.high is None:
-        return _number(metric, value.mean)
-    return f"{_number(metric, value.mean)}\n{_number(metric, value.low)} to {_number(metric, value.high)}"
-
-
-def _number(metric: str, value: float) -> str:
-    return "∞" if value == float("inf") else f"{value:.{METRICS[metric].info.decimals}f}"
 
 
 def _images(count: int) -> str:

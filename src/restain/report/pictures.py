@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -70,6 +71,23 @@ def signed_map(values: NDArray[np.float32], limit: float, alt: str) -> Picture:
         alt: what it shows.
     """
     return photo(signed_rgb(values, limit), alt)
+
+
+def marked(rgb: NDArray[np.uint8], points: NDArray[np.float64], alt: str) -> Picture:
+    """A photo with points on it, each a small green cross, a colour that no stain has.
+
+    Args:
+        rgb: uint8 RGB [h, w, 3].
+        points: (x, y) in px [n, 2].
+        alt: what it shows.
+    """
+    height, width = rgb.shape[:2]
+    column, row = np.clip(points.astype(np.int64), 0, (width - 1, height - 1)).T
+    centres = np.zeros((height, width), np.uint8)
+    centres[row, column] = 1
+    picture = rgb.copy()
+    picture[cv2.dilate(centres, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))) > 0] = (0, 200, 0)
+    return photo(picture, alt)
 
 
 def signed_rgb(values: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
