@@ -31,7 +31,7 @@ def test_files_of_an_evaluation(folder: MakeFolder, tmp_path: Path) -> None:
     real, fake, out = folder("real"), folder("fake", brown=0.4, seed=1), tmp_path / "out"
     summary = evaluate(real, fake, out)
     rows = read(out / "metrics.csv")
-    assert list(rows[0])[:5] == ["image", "level", "psnr", "ssim", "dab_od_error"]
+    assert list(rows[0])[:4] == ["image", "level", "psnr", "ssim"]
     assert [(row["image"], row["level"]) for row in rows] == list(zip(NAMES, ["0", "1+", "1+", "3+"], strict=True))
     psnr, ssim = [], []
     for row in rows:
@@ -106,6 +106,26 @@ def test_images_smaller_than_the_window(folder: MakeFolder, image: Callable[...,
     summary = evaluate(real, fake)
     assert "at least 7x7 px, these have 5x5" in summary.failures[0].reason
     assert str(fake) in summary.failures[0].reason
+    assert "takes none of these images" in summary.not_computed["ms_ssim"]  # they are all too small for its five scales
+    assert summary.tables["fake"].overall["psnr"].n == 3
+
+
+def test_metrics_that_take_no_image(folder: MakeFolder, image: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    real, fake = folder("real"), folder("fake", seed=1)
+    for root in (real, fake):
+        for name in NAMES:
+            write_image(root / f"{name}.png", image(0, side=5))
+    summary = evaluate(real, fake)
+    assert {"ssim", "ms_ssim"} <= set(summary.not_computed)
+    assert summary.exit_code == 0
+    assert "psnr" in summary.metrics
+    protocol = tmp_path / "mine.yaml"
+    protocol.write_text(
+        "{name: mine, version: 3, metrics: {ssim: 1, ms_ssim: 1}, mean_over: images, pictures_by: ssim, "
+        "interval: {confidence: 0.9, resamples: 100, seed: 5}}"
+    )
+    with pytest.raises(ItemError, match="No metric of the protocol"):
+        evaluate(real, fake, protocol=protocol)
 
 
 def test_folders_that_do_not_match_show_both_lists(folder: MakeFolder) -> None:

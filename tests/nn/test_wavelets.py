@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from restain.core.errors import ItemError, RestainError
-from restain.nn.backbones import BasicBlock, ResNet18Stages
 from restain.nn.layout import channels_last
+from restain.nn.resnet import BasicBlock, ResNet18Stages
 from restain.nn.wavelets import dwt, grey, known_wavelet
 
 

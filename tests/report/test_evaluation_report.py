@@ -61,7 +61,7 @@ def test_report_of_several_methods(summary: Summary, tmp_path: Path) -> None:
         assert text.lower() in page.text.lower()
     images = page.attributes("img")
     assert (
-        len(images) == 4 + 1 + 4 * 3 + (4 + 4) * 3 * 2
+        len(images) == 9 + 1 + 4 * 3 + (4 + 4) * 3 * 2
     )  # charts, scale, gallery of three levels, three extremes of two methods, each with DAB and nuclei
     assert all(image["alt"] for image in images)
 

@@ -14,7 +14,7 @@ from restain.cli.main import main
 from restain.core.errors import RestainError
 from restain.core.runs import RunFolder
 from restain.infer.network import load_stainer
-from restain.nn.backbones import RESNET18_FILE, ResNet18Stages
+from restain.nn.resnet import RESNET18_FILE, ResNet18Stages
 from restain.stainers.base import build
 from restain.stainers.wavelet_pix2pix import Config, WaveletGenerator, WaveletPix2Pix
 

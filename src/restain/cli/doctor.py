@@ -15,14 +15,19 @@ import torch
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
 from restain.core.runs import versions
-from restain.metrics import METRICS
-from restain.nn.backbones import RESNET18_FILE, VGG19_FILE
+from restain.metrics import METRICS, weight_files
+from restain.nn.backbones import VGG19_FILE
+from restain.nn.resnet import RESNET18_FILE
 from restain.nn.weights import cached_weights
 from restain.stainers.base import STAINERS
 
 
-def examine() -> list[dict[str, Any]]:
-    """One row a check: ``check``, ``ok`` (None where it is only for information), ``finding``."""
+def examine(weights: Path | None = None) -> list[dict[str, Any]]:
+    """One row a check: ``check``, ``ok`` (None where it is only for information), ``finding``.
+
+    Args:
+        weights: folder with network weights, looked at before torch's cache.
+    """
     rows: list[dict[str, Any]] = [
         {"check": name, "ok": version != "(absent)", "finding": version} for name, version in versions().items()
     ]
@@ -56,20 +61,31 @@ def examine() -> list[dict[str, Any]]:
         there = cached_weights(file)
         finding = str(there) if there else f"none ({file} in torch's cache): {without}"
         rows.append({"check": f"weights of {network}", "ok": None, "finding": finding})
-    for metric in METRICS:
-        wanted = getattr(metric.info, "weights", None)
-        if wanted:
-            rows.append({"check": f"weights of {metric.name}", "ok": None, "finding": str(wanted)})
+    rows += [_weights_of(metric.name, weights) for metric in METRICS if metric.info.weights]
     return rows
 
 
-def doctor(json: bool = False) -> int:
+def _weights_of(metric: str, folder: Path | None) -> dict[str, Any]:
+    """The row of a metric that needs weights: where each file lies, or that it wants it."""
+    found = weight_files(metric, folder)
+    missing = [file for file, path in found.items() if path is None]
+    finding = ", ".join(str(path) for path in found.values() if path is not None)
+    if missing:
+        wants = (
+            f"{metric} is not computed: it wants {', '.join(missing)} in torch's cache or in evaluate's --weights DIR"
+        )
+        finding = f"{wants} (has {finding})" if finding else wants
+    return {"check": f"weights of {metric}", "ok": None, "finding": finding}
+
+
+def doctor(weights: Path | None = None, json: bool = False) -> int:
     """Check the environment: libraries, devices, disk, methods, weights. Exit code 1 where something is missing.
 
     Args:
+        weights: folder with network weights for metrics, looked at before torch's download cache.
         json: print one JSON document.
     """
-    rows = examine()
+    rows = examine(weights)
     if json:
         print_json({"python": sys.executable, "checks": rows})
     else:

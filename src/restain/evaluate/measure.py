@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +46,7 @@ class Measured:
     Attributes:
         image: the real image.
         values: metric to value, by method; only methods whose image could be measured.
+        refused: metric to the reason why it takes no such image, by method.
         failures: those that could not.
         digest: SHA-256 of the real image's file; empty where it could not be read.
         dab: distribution of the real image's DAB; None where it could not be read.
@@ -58,6 +59,7 @@ class Measured:
     digest: str = ""
     dab: DabHistogram | None = None
     features: Mapping[str, Mapping[str | None, NDArray[np.float32]]] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def _pair_metrics(job: Job, metrics: Ready) -> tuple[Measured, dict[str | None, 
     except (ItemError, OSError) as error:
         return Measured(job.image, {}, [Failure(job.image.name, None, printable(str(error)))]), {}
     values: dict[str, dict[str, float]] = {}
+    refused: dict[str, dict[str, str]] = {}
     failures: list[Failure] = []
     images: dict[str | None, NDArray[np.uint8]] = {}
     real_dab = dab_map(real)
@@ -115,13 +118,51 @@ def _pair_metrics(job: Job, metrics: Ready) -> tuple[Measured, dict[str | None, 
         try:
             pair = ImagePair(real, read_image(path), job.image.mpp, he)
             pair.__dict__["dab_real"] = real_dab  # the same for every method
-            values[method] = {name: metric(pair) for name, metric in metrics.pairs.items()}
-            images[method] = pair.fake
         except (ItemError, OSError) as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
             failures.append(Failure(job.image.name, method, printable(reason)))
+            continue
+        values[method], refused[method] = _values(pair, metrics.pairs, path)
+        images[method] = pair.fake
     kept = {None: real, **images} if metrics.sets and images else {}
-    return Measured(job.image, values, failures, digest, dab_histogram(real_dab)), kept
+    return Measured(job.image, values, failures, digest, dab_histogram(real_dab), refused=refused), kept
+
+
+def _values(pair: ImagePair, metrics: Mapping[str, PairMetric], path: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """The values of a pair, and why a metric does not take it (too small an image)."""
+    values, refused = {}, {}
+    for name, metric in metrics.items():
+        try:
+            values[name] = metric(pair)
+        except ItemError as error:
+            refused[name] = printable(f"{path}: {error}")
+    return values, refused
+
+
+def without_refused(measured: Sequence[Measured]) -> tuple[list[Measured], dict[str, str]]:
+    """What can be averaged where metrics did not take some pairs.
+
+    A metric that took no pair at all (MS-SSIM of small patches) is left out; a pair that any other metric did not take
+    is left out, and is a failure.
+
+    Returns:
+        The images with what is left, and the reason for each metric that is left out.
+    """
+    pairs = [(item, method) for item in measured for method in item.values]
+    names = {name for item, method in pairs for name in item.refused.get(method, {})}
+    never = {name for name in names if all(name in item.refused.get(method, {}) for item, method in pairs)}
+    reasons = {name: next(item.refused[method][name] for item, method in pairs) for name in sorted(never)}
+    return [_kept(item, never) for item in measured], reasons
+
+
+def _kept(item: Measured, never: Collection[str]) -> Measured:
+    failures = list(item.failures)
+    for method, refused in item.refused.items():
+        failures += [Failure(item.image.name, method, why) for name, why in refused.items() if name not in never]
+    failed = {failure.method for failure in failures}
+    return replace(
+        item, values={method: own for method, own in item.values.items() if method not in failed}, failures=failures
+    )
 
 
 def bounded_map(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:

@@ -166,7 +166,7 @@ class Summary:
                     lines.append(f"Warning: {method}: {info.title} {number}: {info.warning}.")
                 if value.n < info.fewest:
                     lines.append(
-                        f"Warning: {method}: {info.title} of {value.n} images: of fewer than {info.fewest} it is "
+                        f"Warning: {method}: {info.title} of {_images(value.n)}: of fewer than {info.fewest} it is "
                         "biased, and values of different numbers of images do not compare."
                     )
         return lines
@@ -176,6 +176,8 @@ class Summary:
         lines = list(self.not_computed.values())
         for method, table in self.tables.items():
             for metric, value in table.overall.items():
+                if value.mean is None and not value.infinite:
+                    lines.append(f"{method}: {METRICS[metric].info.title} has no value for {_images(value.n)}.")
                 if value.infinite:
                     info = METRICS[metric].info
                     lines.append(
@@ -263,6 +265,10 @@ class Summary:
             for level, values in [("", table.overall), *table.levels.items()]:
                 for metric, value in values.items():
                     yield {"method": method, "level": level, "metric": metric, **asdict(value)}
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' if count != 1 else ''}"
 
 
 def _method(row: Row, several: Sequence[str]) -> dict[str, str]:

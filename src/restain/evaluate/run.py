@@ -17,7 +17,7 @@ from restain.core.items import fingerprint
 from restain.core.progress import progress_bar
 from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, named_files, printable, real_folder
 from restain.evaluate.matching import mixtures, stated_views
-from restain.evaluate.measure import Failure, Job, Measured, Ready, bounded_map, measure
+from restain.evaluate.measure import Failure, Job, Measured, Ready, bounded_map, measure, without_refused
 from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
 from restain.evaluate.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from restain.evaluate.ready import ready_metrics
@@ -103,8 +103,13 @@ def evaluate(
         )
     ready, not_computed = ready_metrics(rules, reals.images.values(), weights)
     jobs = [Job(image, _partners(name, found)) for name, image in reals.images.items() if _partners(name, found)]
-    measured = _measure(jobs, ready, workers or min(8, _cores()))
+    measured, refused = without_refused(_measure(jobs, ready, workers or min(8, _cores())))
+    not_computed |= {
+        name: f"{name} is not computed, for it takes none of these images. {refused[name]}" for name in refused
+    }
     failures = [*_ambiguous(reals, found), *(failure for item in measured for failure in item.failures)]
+    if not_computed.keys() >= rules.metrics.keys():
+        raise ItemError("No metric of the protocol can be computed.\n  " + "\n  ".join(not_computed.values()))
     common = [item for item in measured if len(item.values) == len(fakes)]
     if not common:
         raise ItemError(_nothing_measured(failures, len(fakes)))

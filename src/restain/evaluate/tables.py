@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from restain.core.errors import ItemError
 from restain.data.levels import sorted_levels
 from restain.evaluate.bootstrap import Estimate, estimate
 from restain.evaluate.measure import Measured, Ready
@@ -91,7 +92,12 @@ def _set_values(images: Sequence[Measured], method: str, metrics: Ready) -> dict
     found = {}
     for name, metric in metrics.sets.items():
         real, fake = (np.stack([item.features[name][whose] for item in images]) for whose in (None, method))
-        found[name] = Estimate(float(metric.distance(real, fake)), None, None, len(images))
+        try:
+            value = float(metric.distance(real, fake))
+        except ItemError:  # too few images for this metric
+            found[name] = Estimate(None, None, None, len(images))
+        else:
+            found[name] = Estimate(value, None, None, len(images))
     return found
 
 

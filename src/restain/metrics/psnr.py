@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
+from numpy.typing import NDArray
 
 from restain.metrics.base import Direction, ImagePair, MetricInfo, pair_metric
 
@@ -33,8 +35,13 @@ def psnr(pair: ImagePair) -> float:
     Returns:
         dB, at least 0; ``inf`` for identical images.
     """
+    return peak_signal_to_noise(pair.real, pair.fake, DATA_RANGE)
+
+
+def peak_signal_to_noise(real: NDArray[Any], fake: NDArray[Any], data_range: float) -> float:
+    """PSNR in dB of two images of one size, uint8 or floating, with values in ``data_range``; ``inf`` if identical."""
     # On uint8 this sums integers, so it is exact.
-    squared_error = cv2.norm(pair.real, pair.fake, cv2.NORM_L2SQR)
+    squared_error = cv2.norm(real, fake, cv2.NORM_L2SQR)
     if squared_error == 0:
         return math.inf
-    return 10 * math.log10(DATA_RANGE**2 * pair.real.size / squared_error)
+    return 10 * math.log10(data_range**2 * real.size / squared_error)

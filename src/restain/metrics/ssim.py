@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from restain.core.errors import ItemError
 from restain.metrics.base import Direction, ImagePair, MetricInfo, pair_metric
+from restain.metrics.sizes import check_side
 
 WINDOW = 7
 PIXELS = WINDOW**2
@@ -46,11 +46,15 @@ def ssim(pair: ImagePair) -> float:
     Raises:
         ItemError: a side is shorter than the window.
     """
-    height, width, channels = pair.real.shape
-    if min(height, width) < WINDOW:
-        raise ItemError(f"SSIM needs images of at least {WINDOW}x{WINDOW} px, these have {width}x{height}.")
-    real = pair.real.reshape(height, width * channels)
-    fake = pair.fake.reshape(height, width * channels)
+    check_side(pair, WINDOW, "SSIM")
+    return uniform_ssim(pair.real, pair.fake)
+
+
+def uniform_ssim(real: NDArray[np.uint8], fake: NDArray[np.uint8]) -> float:
+    """Mean SSIM of 8-bit images of any number of channels, [H, W, C], H and W at least ``WINDOW``: see ``ssim``."""
+    height, width, channels = real.shape
+    real = real.reshape(height, width * channels)
+    fake = fake.reshape(height, width * channels)
     windows = height - WINDOW + 1
     rows = max(WINDOW, STRIP_VALUES // (width * channels))
     total = 0.0

@@ -1,32 +1,71 @@
-"""Image-classification backbones under the names of the usual weight files, so that these load as they are."""
+"""Image-classification backbones under the names of the usual weight files, so that these load as they are.
+
+ResNets are in ``nn.resnet``, Inception-v3 is in ``nn.inception``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
-from restain.core.errors import ItemError
-from restain.nn.norms import COUNTER
-from restain.nn.weights import read_state_dict
+from restain.nn.weights import load_weights
 
+VGG16_FILE = "vgg16-397923af.pth"
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 """The ImageNet weights that torchvision's users have in their cache."""
+
+VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 _VGG19 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512)
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
-class VggFeatures(nn.Module):
+
+def imagenet_normalised(images: Tensor) -> Tensor:
+    """RGB images [N, 3, H, W] in [0, 1] minus ImageNet's mean, over its deviation: what its classifiers were fed."""
+    mean, deviation = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return (images - mean) / deviation
+
+
+class _Taps(nn.Module):
+    """Layers in a row, some of whose outputs are wanted.
+
+    Args:
+        layers: in order.
+        taps: numbers of the layers, from 0, whose output is wanted, ascending; layers after the last are left out.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int]) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*layers[: taps[-1] + 1])
+        self.taps = tuple(taps)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images [N, 3, H, W] to the features [N, c, h, w] at each tap."""
+        return list(self.walk(x))
+
+    def walk(self, x: Tensor) -> Iterator[Tensor]:
+        """``forward``'s features one after the other, so that those no longer wanted need not be held."""
+        for number, layer in enumerate(self.features):
+            x = layer(x)
+            if number in self.taps:
+                yield x
+
+
+class VggFeatures(_Taps):
     """The convolutions of a VGG (Simonyan 2015) as far as its last activation that is asked for.
 
     Args:
-        plan: channels of each 3x3 convolution; 0 is a 2x2 max pooling.
+        plan: channels of each 3x3 convolution; 0 is a 2x2 pooling.
         taps: numbers of the modules (convolution, ReLU, pooling, counted from 0) whose output is wanted, ascending.
+        l2_pooling: DISTS's pooling (``L2Pooling``) instead of the maximum.
     """
 
-    def __init__(self, plan: Sequence[int], taps: Sequence[int]) -> None:
-        super().__init__()
+    def __init__(self, plan: Sequence[int], taps: Sequence[int], *, l2_pooling: bool = False) -> None:
         layers: list[nn.Module] = []
         channels = 3
         for count in plan:
@@ -34,102 +73,85 @@ class VggFeatures(nn.Module):
                 layers += [nn.Conv2d(channels, count, 3, padding=1), nn.ReLU()]
                 channels = count
             else:
-                layers.append(nn.MaxPool2d(2, 2))
-        self.features = nn.Sequential(*layers[: taps[-1] + 1])
-        self.taps = tuple(taps)
+                layers.append(L2Pooling(channels) if l2_pooling else nn.MaxPool2d(2, 2))
+        super().__init__(layers, taps)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Images [N, 3, H, W] to the features [N, c, h, w] at each tap."""
-        found = []
-        for number, layer in enumerate(self.features):
-            x = layer(x)
-            if number in self.taps:
-                found.append(x)
-        return found
+
+class L2Pooling(nn.Module):
+    """Root of the squares' mean under a 3x3 Hann window, stride 2 (Ding 2020, Eq. 4; Henaff 2016): no aliasing.
+
+    Args:
+        channels: of its input.
+    """
+
+    window: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        line = torch.hann_window(5, periodic=False)[1:-1]
+        window = torch.outer(line, line)
+        self.register_buffer("window", (window / window.sum()).expand(channels, 1, 3, 3).clone(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [N, C, H, W] to [N, C, H / 2, W / 2], sides rounded up."""
+        squares = nn.functional.conv2d(x**2, self.window, stride=2, padding=1, groups=len(self.window))
+        return (squares + 1e-12).sqrt()
+
+
+class AlexNetFeatures(_Taps):
+    """The five convolutions of AlexNet as torchvision has it (Krizhevsky 2014, one column).
+
+    Args:
+        taps: numbers of the modules (convolution, ReLU, pooling, from 0) whose output is wanted, ascending; 1, 4, 7, 9,
+            11 are the five ReLUs.
+    """
+
+    def __init__(self, taps: Sequence[int] = (1, 4, 7, 9, 11)) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, 64, 11, 4, 2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+        ]
+        super().__init__(layers, taps)
 
 
 def vgg19_features(weights: Path, taps: Sequence[int] = (1, 6, 11, 20, 29)) -> VggFeatures:
     """VGG19 up to relu5_1 with weights from a file, frozen; its taps are relu1_1, relu2_1, ..., relu5_1.
 
     Raises:
-        ItemError: the file cannot be read or is none of a VGG19.
+        ItemError: the file cannot be read or is none of a VGG19; it names the key and both shapes.
     """
     network = VggFeatures(_VGG19, taps)
-    found = read_state_dict(weights)
-    try:
-        network.load_state_dict({key: found[key] for key in network.state_dict()})
-    except (KeyError, RuntimeError) as error:
-        raise ItemError(f"{weights}: not the weights of a VGG19 ({VGG19_FILE} of torchvision is one).") from error
+    load_weights(network, weights, f"a VGG19 ({VGG19_FILE} of torchvision is one)")
     return network.eval().requires_grad_(False)
 
 
-RESNET18_FILE = "resnet18-f37072fd.pth"
-"""The ImageNet weights that torchvision's users have in their cache."""
+def vgg16_features(weights: Path, taps: Sequence[int] = (3, 8, 15, 22, 29), *, l2_pooling: bool = False) -> VggFeatures:
+    """VGG16 with weights from a file, frozen; its taps are relu1_2, relu2_2, relu3_3, relu4_3, relu5_3.
 
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm beside an identity, or beside a 1x1 convolution where the shape changes.
-
-    Args:
-        channels: of the input.
-        width: channels of the output.
-        stride: of the first convolution.
+    Raises:
+        ItemError: the file cannot be read or is none of a VGG16; it names the key and both shapes.
     """
-
-    def __init__(self, channels: int, width: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or channels != width:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features [N, channels, H, W] to [N, width, H / stride, W / stride]."""
-        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        # The stride of the 1x1 convolution, taken before it: the same values. In channels-last memory the backward pass
-        # of torch 2.13 on CPUs writes beyond its buffers where a 1x1 convolution of few channels has a stride.
-        return F.relu(inner + self.downsample(x[:, :, :: self.stride, :: self.stride]))
+    network = VggFeatures(VGG16, taps, l2_pooling=l2_pooling)
+    load_weights(network, weights, f"a VGG16 ({VGG16_FILE} of torchvision is one)")
+    return network.eval().requires_grad_(False)
 
 
-class ResNet18Stages(nn.Module):
-    """The four stages of a ResNet-18 (He 2016, Table 1): eight blocks between its stem and its classifier.
+def alexnet_features(weights: Path) -> AlexNetFeatures:
+    """AlexNet's five ReLUs with weights from a file, frozen.
 
-    Args:
-        width: channels of the first stage, doubled by each of the next; 64 in the paper.
-        strides: of each stage's first block; 1, 2, 2, 2 in the paper. Weights fit whatever they are.
+    Raises:
+        ItemError: the file cannot be read or is none of an AlexNet; it names the key and both shapes.
     """
-
-    def __init__(self, width: int = 64, strides: Sequence[int] = (1, 2, 2, 2)) -> None:
-        super().__init__()
-        channels = width
-        for number, stride in enumerate(strides, 1):
-            wider = width * 2 ** (number - 1)
-            stage = nn.Sequential(BasicBlock(channels, wider, stride), BasicBlock(wider, wider))
-            self.add_module(f"layer{number}", stage)
-            channels = wider
-        self.channels = channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features [N, width, H, W] to [N, 8 width, h, w]."""
-        for stage in self.children():
-            x = stage(x)
-        return x
-
-    def load_imagenet(self, weights: Path) -> None:
-        """Take the weights of a file of torchvision's ResNet-18; its stem and classifier are not used.
-
-        Raises:
-            ItemError: the file cannot be read or is none of a ResNet-18.
-        """
-        found = read_state_dict(weights)
-        try:
-            counters = {key: value for key, value in self.state_dict().items() if key.endswith(COUNTER)}
-            self.load_state_dict({key: {**counters, **found}[key] for key in self.state_dict()})
-        except (KeyError, RuntimeError) as error:
-            raise ItemError(
-                f"{weights}: not the weights of a ResNet-18 ({RESNET18_FILE} of torchvision is one)."
-            ) from error
+    network = AlexNetFeatures()
+    load_weights(network, weights, f"an AlexNet ({ALEXNET_FILE} of torchvision is one)")
+    return network.eval().requires_grad_(False)

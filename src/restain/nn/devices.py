@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import torch
 from lightning_fabric import Fabric
 
 from restain.core.errors import RestainError
@@ -61,3 +62,8 @@ def make_fabric(
             f"{devices} x {accelerator.value} with precision {precision.value} cannot be had here ({error}). "
             "`restain doctor` lists the devices."
         ) from error
+
+
+def measuring_device() -> torch.device:
+    """Where frozen networks compute features: the first GPU of CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,16 +7,17 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from restain.core.errors import ItemError
+from restain.nn.norms import COUNTER
 
 _NESTS = ("state_dict", "model_state_dict", "model", "params", "weights")
 """Names under which checkpoints of other projects keep a network's tensors."""
@@ -79,6 +80,35 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
+
+
+def load_weights(network: nn.Module, path: Path, what: str, skip: Sequence[str] = ()) -> None:
+    """Give ``network`` the tensors of its names that a file holds; what else the file holds is left.
+
+    Args:
+        network: takes them; unchanged where an error is raised.
+        path: a ``.safetensors``, ``.pth`` or ``.pt`` file.
+        what: the network in words, for errors: "a VGG16 (FILE is one)".
+        skip: beginnings of names that keep their values.
+
+    Raises:
+        ItemError: the file cannot be read, lacks a tensor (batch norms' counters, which old files have not, may lack),
+            or holds one of another shape; it names the file, the key and both shapes.
+    """
+    found = read_state_dict(path)
+    chosen: dict[str, Tensor] = {}
+    for key, own in network.state_dict().items():
+        value = own if key.startswith(tuple(skip)) else found.get(key, own if key.endswith(COUNTER) else None)
+        if value is None:
+            raise ItemError(f"{path}: not the weights of {what}: it has no {key} {_shape(own)}.")
+        if value.shape != own.shape:
+            raise ItemError(f"{path}: not the weights of {what}: {key} is {_shape(value)}, not {_shape(own)}.")
+        chosen[key] = value
+    network.load_state_dict(chosen)
+
+
+def _shape(value: Tensor) -> str:
+    return str(list(value.shape))
 
 
 def unwrapped(content: Any) -> Any:

@@ -82,7 +82,7 @@ def _rows(columns: Sequence[Mapping[str, Estimate]], metrics: Sequence[str]) -> 
 def _cell(metric: str, value: Estimate) -> str:
     """Mean and, on a line of its own, interval."""
     if value.mean is None:
-        return "∞" if value.infinite else ""
+        return "∞" if value.infinite else "no value"
     if value.low is None or value.high is None:
         return number(metric, value.mean)
     return f"{number(metric, value.mean)}\n{number(metric, value.low)} to {number(metric, value.high)}"

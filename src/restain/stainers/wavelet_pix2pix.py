@@ -32,8 +32,8 @@ from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.data import PairBatch
 from restain.losses.gan import GANLoss
-from restain.nn.backbones import RESNET18_FILE, BasicBlock, ResNet18Stages
 from restain.nn.init import init_normal
+from restain.nn.resnet import RESNET18_FILE, BasicBlock, ResNet18Stages
 from restain.nn.wavelets import dwt, grey, known_wavelet
 from restain.nn.weights import cached_weights, content_hash
 from restain.stainers.base import GanConfig, Stainer, Step, register
