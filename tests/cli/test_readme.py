@@ -21,6 +21,9 @@ SMALL = {
         "--stainer.generator_width", "4", "--stainer.discriminator_width", "4",
         "--batches.workers", "0", "--training.epochs", "1", "--training.epochs_decay", "1",
     ],
+    "downstream": [
+        "--size", "64", "--epochs", "1", "--batch", "4", "--width", "2", "--seeds", "1", "--accelerator", "cpu",
+    ],
     "synth": ["--patients", "1", "--size", "640"],
     "import": ["--stainer.generator_width", "4", "--stainer.discriminator_width", "4"],
 }  # fmt: skip

@@ -28,6 +28,10 @@ COMMANDS = {
     "import": "an authors' checkpoint becomes a run",
     "stain": "stain images, slides or a cohort with a trained run",
     "evaluate": "compare virtual with real IHC",
+    "rank": "rank results as the BCI challenge did",
+    "submission": "check a challenge submission: names, count, size, 8 bit",
+    "domain": "compare nuclei and stained membranes of virtual and real IHC",
+    "downstream": "train a classifier on virtual IHC, test it on real IHC",
     "doctor": "environment, devices, weights, readers",
 }
 """Each is a module of this package with ``run(argv) -> exit code`` (a name that Python reserves ends in ``_``)."""
