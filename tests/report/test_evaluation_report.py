@@ -61,8 +61,8 @@ def test_report_of_several_methods(summary: Summary, tmp_path: Path) -> None:
         assert text.lower() in page.text.lower()
     images = page.attributes("img")
     assert (
-        len(images) == 9 + 1 + 4 * 3 + (4 + 4) * 3 * 2
-    )  # charts, scale, gallery of three levels, three extremes of two methods, each with DAB and nuclei
+        len(images) == 9 + 1 + 4 * 3 + (4 + 5) * 3 * 2
+    )  # charts, scale, gallery of three levels, three extremes of two methods, each with maps
     assert all(image["alt"] for image in images)
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
 from restain.evaluate.folders import RealImage
-from restain.metrics import Direction
+from restain.metrics import Direction, ImagePair
 from restain.metrics.dab_map import dab_map
+from restain.metrics.local_stain_error import local_stain_error_map
 from restain.slides import read_image
 from restain.stains import ClassicalNuclei
 
@@ -23,7 +24,7 @@ MAX_SIDE = 512
 MANY = 8
 """From so many images on, the three worst are shown."""
 FINEST, COARSEST = 0.05, 2.0
-"""um/px between which nuclei are looked for."""
+"""um/px between which nuclei are looked for; the local stain error has no meaning above the latter."""
 
 Values = TypeVar("Values", np.uint8, np.float32)
 
@@ -41,6 +42,8 @@ class Example:
         dab: DAB by method and of the real image (None), float32 [h, w] in HED units.
         nuclei: centres (x, y) [n, 2] in px of the pictures, by method and of the real image (None); empty where the
             um/px is not known.
+        errors: the local stain error at places all over the image, float32 in percent of the light, by method; empty
+            where the um/px is not known.
         he: the H&E image, uint8 RGB; None where there is none.
         values: value by metric, by method.
     """
@@ -52,6 +55,7 @@ class Example:
     fakes: Mapping[str, NDArray[np.uint8]]
     dab: Mapping[str | None, NDArray[np.float32]]
     nuclei: Mapping[str | None, NDArray[np.float64]]
+    errors: Mapping[str, NDArray[np.float32]]
     he: NDArray[np.uint8] | None
     values: Mapping[str, Mapping[str, float]]
 
@@ -72,12 +76,14 @@ class Pictures:
         limit: a DAB difference, in HED units, that the colours of difference maps should span: the largest 99th
             percentile of |difference| among the pictures.
         dab_limit: the same for maps of DAB.
+        error_limit: the same for maps of the local stain error, in percent of the light.
     """
 
     extremes: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     gallery: Sequence[Example] = ()
     limit: float = 0.0
     dab_limit: float = 0.0
+    error_limit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def choose_pictures(candidates: Sequence[Candidate], metric: str, direction: Dir
         gallery,
         limit=_span(map_ for item in shown for map_ in item.differences.values()),
         dab_limit=_span(map_ for item in shown for map_ in item.dab.values()),
+        error_limit=_span(map_ for item in shown for map_ in item.errors.values()),
     )
 
 
@@ -175,10 +182,20 @@ def _example(item: Candidate, role: str, methods: Sequence[str]) -> Example | No
         real=pictures[None],
         fakes={method: pictures[method] for method in methods},
         dab={method: small(dab_map(image)) for method, image in images.items()},
+        errors=_errors(real, fakes, item.image.mpp),
         nuclei=_nuclei(images, item.image.mpp, pictures[None].shape[1] / real.shape[1]),
         he=_he(item.image),
         values={method: item.values[method] for method in methods},
     )
+
+
+def _errors(
+    real: NDArray[np.uint8], fakes: Mapping[str, NDArray[np.uint8]], mpp: float | None
+) -> dict[str, NDArray[np.float32]]:
+    """The local stain error by method; none where the um/px is not known or too coarse for it."""
+    if mpp is None or mpp > COARSEST:
+        return {}
+    return {method: local_stain_error_map(ImagePair(real, fake, mpp)).total for method, fake in fakes.items()}
 
 
 def _nuclei(
