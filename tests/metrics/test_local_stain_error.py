@@ -27,11 +27,13 @@ SHARES = ((0.97, 0.03, 0.0, 0.0), (0.5, 0.47, 0.03, 0.0), (0.2, 0.3, 0.5, 0.0), 
 OPTIONS = SynthOptions(
     size=SIDE + 2 * EDGE, mpp=MPP, seed=31, no_deformation=True, folds=0, pen=0, bubbles=0, out_of_focus=0, dirt=0
 )
+BASE = World(OPTIONS, 1)
 
 
-def tissue(level: int) -> World:
-    """The same tissue at any level."""
-    world = World(OPTIONS, 1)
+def tissue(level: int, kind: type[World] = World) -> World:
+    """The same tissue at any level; its cells are drawn once."""
+    world = kind(OPTIONS, 1)
+    world._blocks = BASE._blocks
     world.patient = replace(world.patient, level=level, shares=SHARES[level], intensity=1.0)
     return world
 
@@ -127,9 +129,7 @@ class Wrong(World):
 def test_it_rises_with_the_share_of_wrong_cells(real: Image) -> None:
     errors = []
     for share in (0.0, 0.1, 0.3, 0.6, 1.0):
-        world = Wrong(OPTIONS, 1)
-        world.patient, world.share = tissue(2).patient, share
-        world.__dict__["thresholds"] = tissue(2).thresholds
+        world = tissue(2, type("Wrong", (Wrong,), {"share": share}))
         errors.append(error(real, inner(render(world))))
     assert (np.diff(errors) > 0).all()
 
@@ -186,10 +186,7 @@ class OtherSection(World):
 
 
 def test_a_neighbouring_section_stays_near_the_floor(real: Image, levels: list[Image]) -> None:
-    world = OtherSection(OPTIONS, 1)
-    world.patient = tissue(2).patient
-    world.__dict__["thresholds"] = tissue(2).thresholds
-    assert error(real, inner(render(world))) < 0.3 * one_level(real, levels)
+    assert error(real, inner(render(tissue(2, OtherSection)))) < 0.3 * one_level(real, levels)
 
 
 def test_the_right_amount_in_the_wrong_place_is_wrong(real: Image) -> None:

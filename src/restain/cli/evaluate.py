@@ -40,7 +40,8 @@ def command(
             table.
         out: folder of the results.
         he: folder of the H&E, for the pictures and for metrics that look at it.
-        protocol: bci-3 (all metrics), bci-2 (with sharpness), bci (as published with BCI), or a YAML file with one.
+        protocol: bci-3 (what docs/metrics.md recommends), bci-2 (with sharpness), bci (as published with BCI),
+            tdkstain, asp, or a YAML file with one.
         split: split to evaluate where real is a dataset.
         pairs: a pairs.csv with level and patient of each image.
         mpp: um/px of the images; as pairs.csv says, else as the protocol takes it, if not given.

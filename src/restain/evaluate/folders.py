@@ -33,6 +33,7 @@ class RealImage:
         patient: its patient, None where unknown.
         read_he: reads the H&E image it belongs to; None where there is none.
         mpp: its um/px; None where unknown.
+        mpp_assumed: nobody says its um/px; the protocol does.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RealImage:
     patient: str | None = None
     read_he: Callable[[], NDArray[np.uint8]] | None = None
     mpp: float | None = None
+    mpp_assumed: bool = False
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def mixtures(images: Collection[RealImage], origins: Mapping[str, Sequence[Origi
             found.append(f"{method}: the number of test-time views differs from image to image ({', '.join(views)}).")
         if len(stainers) > 1:
             found.append(f"{method}: the stainer differs from image to image ({'; '.join(stainers)}).")
-    known = sorted({image.mpp for image in images if image.mpp is not None})
+    known = sorted({image.mpp for image in images if image.mpp is not None and not image.mpp_assumed})
     if known and known[-1] > known[0] * (1 + SAME_MPP):
         found.append(f"The real images have {known[0]:g} to {known[-1]:g} um/px.")
     return found

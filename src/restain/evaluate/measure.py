@@ -77,12 +77,14 @@ class Ready:
     Attributes:
         pairs: those of a pair of images, by name.
         sets: those of sets of images, by name.
-        he: whether any looks at the H&E.
+        he: names of those that look at the H&E.
+        weights: SHA-256 of each file of weights in use, by its name.
     """
 
     pairs: Mapping[str, PairMetric]
     sets: Mapping[str, SetMetric] = field(default_factory=dict)
-    he: bool = False
+    he: frozenset[str] = frozenset()
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure(jobs: Sequence[Job], metrics: Ready) -> list[Measured]:
@@ -105,7 +107,6 @@ def _pair_metrics(job: Job, metrics: Ready) -> tuple[Measured, dict[str | None, 
     """The metrics of pairs for one real image, and, where metrics of sets are wanted, its images (None: the real)."""
     try:
         real = job.image.read()
-        he = job.image.read_he() if metrics.he and job.image.read_he is not None else None
         digest = hashlib.sha256(job.image.path.read_bytes()).hexdigest()
     except (ItemError, OSError) as error:
         return Measured(job.image, {}, [Failure(job.image.name, None, printable(str(error)))]), {}
@@ -114,6 +115,7 @@ def _pair_metrics(job: Job, metrics: Ready) -> tuple[Measured, dict[str | None, 
     failures: list[Failure] = []
     images: dict[str | None, NDArray[np.uint8]] = {}
     real_dab = dab_map(real)
+    he, without_he = _he(job.image, real.shape) if metrics.he else (None, "")
     for method, path in job.fakes.items():
         try:
             pair = ImagePair(real, read_image(path), job.image.mpp, he)
@@ -122,10 +124,27 @@ def _pair_metrics(job: Job, metrics: Ready) -> tuple[Measured, dict[str | None, 
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
             failures.append(Failure(job.image.name, method, printable(reason)))
             continue
-        values[method], refused[method] = _values(pair, metrics.pairs, path)
+        possible = {name: metric for name, metric in metrics.pairs.items() if not (without_he and name in metrics.he)}
+        values[method], refused[method] = _values(pair, possible, path)
+        if without_he:
+            refused[method] |= dict.fromkeys(metrics.he, without_he)
         images[method] = pair.fake
     kept = {None: real, **images} if metrics.sets and images else {}
     return Measured(job.image, values, failures, digest, dab_histogram(real_dab), refused=refused), kept
+
+
+def _he(image: RealImage, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8] | None, str]:
+    """The H&E of an image, or why it cannot be used; the other metrics do without it."""
+    if image.read_he is None:
+        return None, f"{image.name}: there is no H&E image."
+    try:
+        he = image.read_he()
+    except (ItemError, OSError) as error:
+        return None, printable(f"{image.name}: {error}")
+    if he.shape != shape:
+        sizes = f"H&E {he.shape[1]}x{he.shape[0]} px, real {shape[1]}x{shape[0]} px"
+        return None, f"{image.name}: the sizes differ: {sizes}."
+    return he, ""
 
 
 def _values(pair: ImagePair, metrics: Mapping[str, PairMetric], path: Path) -> tuple[dict[str, float], dict[str, str]]:
@@ -139,19 +158,24 @@ def _values(pair: ImagePair, metrics: Mapping[str, PairMetric], path: Path) -> t
     return values, refused
 
 
-def without_refused(measured: Sequence[Measured]) -> tuple[list[Measured], dict[str, str]]:
+def without_refused(measured: Sequence[Measured], he: Collection[str]) -> tuple[list[Measured], dict[str, str]]:
     """What can be averaged where metrics did not take some pairs.
 
-    A metric that took no pair at all (MS-SSIM of small patches) is left out; a pair that any other metric did not take
-    is left out, and is a failure.
+    A metric that took no pair at all (MS-SSIM of small patches) is left out, and one that looks at the H&E where any
+    H&E is missing; a pair that any other metric did not take is left out, and is a failure.
+
+    Args:
+        measured: the images.
+        he: names of the metrics that look at the H&E.
 
     Returns:
         The images with what is left, and the reason for each metric that is left out.
     """
     pairs = [(item, method) for item in measured for method in item.values]
     names = {name for item, method in pairs for name in item.refused.get(method, {})}
-    never = {name for name in names if all(name in item.refused.get(method, {}) for item, method in pairs)}
-    reasons = {name: next(item.refused[method][name] for item, method in pairs) for name in sorted(never)}
+    refusals = {name: [item.refused.get(method, {}).get(name) for item, method in pairs] for name in names}
+    never = {name for name, reasons in refusals.items() if name in he or all(reasons)}
+    reasons = {name: next(reason for reason in refusals[name] if reason) for name in sorted(never)}
     return [_kept(item, never) for item in measured], reasons
 
 
@@ -160,9 +184,12 @@ def _kept(item: Measured, never: Collection[str]) -> Measured:
     for method, refused in item.refused.items():
         failures += [Failure(item.image.name, method, why) for name, why in refused.items() if name not in never]
     failed = {failure.method for failure in failures}
-    return replace(
-        item, values={method: own for method, own in item.values.items() if method not in failed}, failures=failures
-    )
+    values = {
+        method: {name: value for name, value in own.items() if name not in never}
+        for method, own in item.values.items()
+        if method not in failed
+    }
+    return replace(item, values=values, failures=failures)
 
 
 def bounded_map(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import ItemError
+from restain.data.levels import sorted_levels
 from restain.evaluate.folders import RealImage
 from restain.metrics import Direction, ImagePair
 from restain.metrics.dab_map import dab_map
@@ -153,7 +154,7 @@ def _extremes(ordered: Sequence[Candidate]) -> list[tuple[str, Candidate]]:
 
 def _typical(candidates: Sequence[Candidate], cost: Callable[[Candidate], float]) -> list[tuple[str, Candidate]]:
     """The median image of each level; without levels, up to four images spread evenly from best to worst."""
-    levels = sorted({item.image.level for item in candidates if item.image.level is not None})
+    levels = sorted_levels(item.image.level for item in candidates if item.image.level is not None)
     if levels:
         chosen = []
         for level in levels:

@@ -12,7 +12,7 @@ import yaml
 
 from restain.core.errors import RestainError
 from restain.core.items import fingerprint
-from restain.metrics import METRICS
+from restain.metrics import METRICS, Scope
 
 DEFAULT_PROTOCOL = "bci-3"
 """Of protocols that are released the newest; the others stay, so that old numbers can be made again."""
@@ -98,6 +98,8 @@ def _build(document: Mapping[str, Any]) -> Protocol:
         raise ValueError(f"mean_over is {document['mean_over']!r}, only 'images' is known")
     if document["pictures_by"] not in metrics:
         raise ValueError(f"pictures_by {document['pictures_by']!r} is none of its metrics")
+    if METRICS[document["pictures_by"]].info.scope is Scope.SET:
+        raise ValueError(f"pictures_by {document['pictures_by']!r} has no value for a single image")
     mpp = None if document.get("mpp") is None else float(document["mpp"])
     if mpp is not None and not mpp > 0:
         raise ValueError(f"mpp is {mpp}, should be um/px above 0")

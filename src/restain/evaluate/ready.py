@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from restain.core.errors import RestainError
 from restain.evaluate.folders import RealImage
 from restain.evaluate.measure import Ready
 from restain.evaluate.protocol import Protocol
-from restain.metrics import METRICS, MetricInfo, Scope, WeightsMissingError, load_metric, load_set_metric
+from restain.metrics import METRICS, MetricInfo, Scope, WeightsMissingError, load_metric, load_set_metric, weight_files
 
 
 def ready_metrics(rules: Protocol, images: Collection[RealImage], weights: Path | None) -> tuple[Ready, dict[str, str]]:
@@ -17,7 +18,7 @@ def ready_metrics(rules: Protocol, images: Collection[RealImage], weights: Path 
 
     Args:
         rules: the protocol.
-        images: the real images, with um/px and H&E where these are known.
+        images: the real images to be measured, with um/px and H&E where these are known.
         weights: folder of network weights.
 
     Raises:
@@ -27,7 +28,8 @@ def ready_metrics(rules: Protocol, images: Collection[RealImage], weights: Path 
     if weights is not None and not weights.is_dir():
         raise RestainError(f"{weights}: no such folder. --weights wants the folder that holds the files of weights.")
     pairs, sets, absent = {}, {}, {}
-    he = False
+    he: set[str] = set()
+    digests: dict[str, str] = {}
     for name in rules.metrics:
         info = METRICS[name].info
         if wanted := _wanted(info, images):
@@ -41,8 +43,19 @@ def ready_metrics(rules: Protocol, images: Collection[RealImage], weights: Path 
         except WeightsMissingError as error:
             absent[name] = str(error)
         else:
-            he = he or info.needs_he
-    return Ready(pairs, sets, he), absent
+            he |= {name} if info.needs_he else set()
+            digests |= {file: _digest(path) for file, path in weight_files(name, weights).items() if path is not None}
+    return Ready(pairs, sets, frozenset(he), digests), absent
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or over the files of a folder."""
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _wanted(info: MetricInfo, images: Collection[RealImage]) -> str:

@@ -78,6 +78,9 @@ class Summary:
         origins: what made the images of each method, as ``stain.json`` says; None among them where it does not.
         mixtures: what of the images averaged does not match, though ``--mixed`` let it pass; a sentence each.
         mpp: um/px of the images, every number that occurs, ascending; empty where none is known.
+        mpp_overridden: those of ``pairs.csv`` that the user replaced.
+        assumed_mpp: um/px that the protocol takes where none is known; None where all are.
+        weights: SHA-256 of each file of weights in use, by its name.
         versions: of restain and the libraries that the numbers depend on.
         pictures: the images chosen for the report.
     """
@@ -101,6 +104,9 @@ class Summary:
     origins: Mapping[str, tuple[Origin | None, ...]]
     mixtures: Sequence[str]
     mpp: tuple[float, ...]
+    mpp_overridden: tuple[float, ...]
+    assumed_mpp: float | None
+    weights: Mapping[str, str]
     versions: Mapping[str, str]
     pictures: Pictures = field(default_factory=Pictures)
 
@@ -164,10 +170,15 @@ class Summary:
                 if info.warn_below is not None and value.mean is not None and value.mean < info.warn_below:
                     number = f"{value.mean:.{info.decimals}f}, below {info.warn_below:g}"
                     lines.append(f"Warning: {method}: {info.title} {number}: {info.warning}.")
-                if value.n < info.fewest:
+                few = {"all levels": value.n} | {
+                    f"level {name}": level[metric].n for name, level in table.levels.items()
+                }
+                if few := {name: n for name, n in few.items() if n < info.fewest}:
                     lines.append(
-                        f"Warning: {method}: {info.title} of {_images(value.n)}: of fewer than {info.fewest} it is "
-                        "biased, and values of different numbers of images do not compare."
+                        f"Warning: {method}: {info.title} of fewer than {info.fewest} images is {info.of_fewer}, and "
+                        "values of different numbers of images do not compare: "
+                        + ", ".join(f"{name} {n}" for name, n in few.items())
+                        + "."
                     )
         return lines
 
@@ -184,6 +195,14 @@ class Summary:
                         f"{method}: {value.infinite} of {value.infinite + value.n} pairs have infinite {info.title} "
                         f"({info.infinite_means}); its mean is over the others."
                     )
+        if self.assumed_mpp is not None:
+            lines.append(
+                f"The um/px is taken to be {self.assumed_mpp:g}, as the protocol says, for images of which neither "
+                "--mpp nor a pairs.csv does."
+            )
+        if self.mpp_overridden:
+            own = ", ".join(f"{mpp:g}" for mpp in self.mpp_overridden)
+            lines.append(f"--mpp {self.mpp[0]:g} takes the place of {own} um/px of pairs.csv.")
         lines += [f"Averaged all the same (--mixed): {sentence}" for sentence in self.mixtures]
         if len(set(self.views.values())) > 1:
             several = ", ".join(f"{method} {self.views_text(method)}" for method in self.views)
@@ -237,6 +256,8 @@ class Summary:
             "dataset_fingerprint": self.fingerprint,
             "test_time_views": self.test_time_views,
             "mpp": list(self.mpp),
+            "assumed_mpp": self.assumed_mpp,
+            "weights": dict(self.weights),
             "mixtures": list(self.mixtures),
             "failures": [asdict(failure) for failure in self.failures],
             "unpaired": {method: asdict(unpaired) for method, unpaired in self.unpaired.items()},

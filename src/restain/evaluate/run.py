@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -15,7 +15,8 @@ import restain
 from restain.core.errors import ItemError, RestainError
 from restain.core.items import fingerprint
 from restain.core.progress import progress_bar
-from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, named_files, printable, real_folder
+from restain.core.workers import cpu_threads
+from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, RealImage, named_files, printable, real_folder
 from restain.evaluate.matching import mixtures, stated_views
 from restain.evaluate.measure import Failure, Job, Measured, Ready, bounded_map, measure, without_refused
 from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
@@ -24,11 +25,23 @@ from restain.evaluate.ready import ready_metrics
 from restain.evaluate.results import Row, Summary, Unpaired
 from restain.evaluate.tables import method_tables, reference_table, resampled_units
 from restain.infer.record import recorded_origins
-from restain.metrics import METRICS, Scope
+from restain.metrics import METRICS
+from restain.nn.devices import measuring_device
 
 BATCH = 8
 """Images that a metric of sets sees at a time, at most, unless there are more methods."""
-LIBRARIES = ("numpy", "scipy", "torch", "opencv-python-headless", "scikit-image", "pillow", "tifffile", "imagecodecs")
+LIBRARIES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "safetensors",
+    "transformers",
+    "opencv-python-headless",
+    "scikit-image",
+    "pillow",
+    "tifffile",
+    "imagecodecs",
+)
 
 
 def evaluate(
@@ -84,7 +97,7 @@ def evaluate(
         raise RestainError("There is nothing to evaluate: give at least one folder of generated images.")
     if mpp is not None and not 0 < mpp < math.inf:
         raise RestainError(f"--mpp {mpp}: give the um/px of the images, above 0.")
-    reals = _with_mpp(real_folder(real, he, split, pairs), mpp, rules.mpp)
+    reals = real_folder(real, he, split, pairs)
     found = {method: named_files(folder, FAKE) for method, folder in fakes.items()}
     unpaired = {method: _unpaired(reals, files) for method, files in found.items()}
     for method, files in found.items():
@@ -95,17 +108,22 @@ def evaluate(
         for method, files in found.items()
     }
     views = {method: stated_views(method, found[method], origins[method], test_time_views) for method in found}
-    against = mixtures(reals.images.values(), origins)
+    jobs = [
+        Job(_with_mpp(image, mpp, rules.mpp), partners)
+        for name, image in reals.images.items()
+        if (partners := _partners(name, found))
+    ]
+    against = mixtures([job.image for job in jobs], origins)
     if against and not mixed:
         raise RestainError(
             "These values cannot be averaged:\n  " + "\n  ".join(against) + "\nMake the images alike, or give --mixed "
             "to average them all the same; the results will say so."
         )
-    ready, not_computed = ready_metrics(rules, reals.images.values(), weights)
-    jobs = [Job(image, _partners(name, found)) for name, image in reals.images.items() if _partners(name, found)]
-    measured, refused = without_refused(_measure(jobs, ready, workers or min(8, _cores())))
+    ready, not_computed = ready_metrics(rules, [job.image for job in jobs], weights)
+    measured, refused = without_refused(_measure(jobs, ready, workers or cpu_threads()), ready.he)
     not_computed |= {
-        name: f"{name} is not computed, for it takes none of these images. {refused[name]}" for name in refused
+        name: f"{name} is not computed, for these images are not what it takes. {reason}"
+        for name, reason in refused.items()
     }
     failures = [*_ambiguous(reals, found), *(failure for item in measured for failure in item.failures)]
     if not_computed.keys() >= rules.metrics.keys():
@@ -134,7 +152,10 @@ def evaluate(
         views=views,
         origins=origins,
         mixtures=against,
-        mpp=tuple(sorted({item.image.mpp for item in common if item.image.mpp is not None})),
+        mpp=tuple(sorted({item.image.mpp for item in common if item.image.mpp and not item.image.mpp_assumed})),
+        mpp_overridden=_overridden(reals, jobs, mpp),
+        assumed_mpp=rules.mpp if any(item.image.mpp_assumed for item in common) else None,
+        weights=ready.weights,
         versions=_versions(),
         pictures=_pictures(common, jobs, rules, not_computed),
     )
@@ -155,10 +176,18 @@ def _keep_others(out: Path, inputs: Sequence[Path]) -> None:
         raise RestainError(f"{out}: is one of the folders to be compared. Choose another --out.")
 
 
-def _with_mpp(reals: RealFolder, stated: float | None, assumed: float | None) -> RealFolder:
-    """The real images with their um/px: as stated, else their own, else as the protocol takes it."""
-    images = {name: replace(image, mpp=stated or image.mpp or assumed) for name, image in reals.images.items()}
-    return replace(reals, images=images)
+def _with_mpp(image: RealImage, stated: float | None, assumed: float | None) -> RealImage:
+    """The image with its um/px: as stated, else its own, else as the protocol takes it."""
+    known = stated or image.mpp
+    return replace(image, mpp=known or assumed, mpp_assumed=known is None and assumed is not None)
+
+
+def _overridden(reals: RealFolder, jobs: Sequence[Job], stated: float | None) -> tuple[float, ...]:
+    """The um/px that the images have of their own and that ``stated`` replaces, ascending."""
+    if stated is None:
+        return ()
+    own = {reals.images[job.image.name].mpp for job in jobs}
+    return tuple(sorted(mpp for mpp in own if mpp is not None and mpp != stated))
 
 
 def _partners(name: str, found: Mapping[str, NamedFiles]) -> dict[str, Path]:
@@ -231,19 +260,15 @@ def _pictures(
     """The pictures of the report, chosen by the protocol's metric; none if that could not be computed."""
     if rules.pictures_by in not_computed:
         return Pictures()
-    if METRICS[rules.pictures_by].info.scope is Scope.SET:
-        raise RestainError(f"protocol {rules.name}: pictures_by {rules.pictures_by} has no value for a single image.")
     fakes = {job.image.name: job.fakes for job in jobs}
     candidates = [Candidate(item.image, fakes[item.image.name], item.values) for item in measured]
     return choose_pictures(candidates, rules.pictures_by, METRICS[rules.pictures_by].info.direction)
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _versions() -> dict[str, str]:
-    """Versions of restain, Python and the libraries that decode images and compute numbers."""
+    """Versions of restain, Python and the libraries that decode images and compute numbers, and where networks ran."""
     versions = {"restain": restain.__version__, "python": platform.python_version()}
-    return versions | {name: metadata.version(name) for name in LIBRARIES}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):  # an extra
+            versions[name] = metadata.version(name)
+    return versions | {"device of networks": str(measuring_device())}

@@ -52,7 +52,8 @@ class MetricInfo:
         scope: whether it is of pairs (``PairMetric``) or of sets (``SetMetric``).
         needs_mpp: its lengths are in um; not computed for images whose um/px nobody says.
         needs_he: it looks at the H&E image too; not computed where there is none.
-        fewest: a value of fewer images is given with a warning (FID is biased).
+        fewest: a value of fewer images is given with a warning.
+        of_fewer: what the warning says of it.
     """
 
     title: str
@@ -70,6 +71,7 @@ class MetricInfo:
     needs_mpp: bool = False
     needs_he: bool = False
     fewest: int = 1
+    of_fewer: str = ""
 
 
 @dataclass(frozen=True)

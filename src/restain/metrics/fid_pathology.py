@@ -33,6 +33,7 @@ ENCODER = "plip"
         weights=(ENCODER,),
         scope=Scope.SET,
         fewest=512,
+        of_fewer="biased upwards",
     ),
 )
 class FidPathology:

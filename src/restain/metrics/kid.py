@@ -37,6 +37,7 @@ COEFFICIENT = 1.0
         weights=(INCEPTION_IMAGENET_FILE,),
         scope=Scope.SET,
         fewest=LARGEST_SUBSET,
+        of_fewer="noisy",
     ),
 )
 class Kid:

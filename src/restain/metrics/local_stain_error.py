@@ -34,10 +34,11 @@ BINS = 4
 """Parts into which absorption from FAINTEST to 1 is cut: faint, weak, moderate, intense, as pathologists grade."""
 COUNTERSTAIN = 0.1
 """Weight of the counterstain, which carries no level: twice too much of it costs about as 1+ for 0 does."""
-FINE, COARSE = 0.75, 3.0
-"""Sigma in um of the bands of detail: membranes and the rims of nuclei; whole nuclei."""
-DETAIL = 5.0
-"""Weight of lost detail: twice what made every blurred image of the development patients worse than the sharp one."""
+GRAIN, FINE, COARSE = 0.4, 0.7, 3.0
+"""Sigmas in um: of what is noise; of the finest structure, of which shrinking to a quarter leaves a third to a half
+(periods of 2 to 4 um: membranes and rims of nuclei); of whole nuclei."""
+DETAIL = 8.0
+"""Weight of lost detail: twice what made every blurred image that was tried in development worse than the sharp one."""
 DETAIL_WINDOW = 80.0
 """Sigma in um of the Gaussian over which detail is measured: wider than a nest: sharpness is no matter of places."""
 DETAIL_STEP = 0.5
@@ -54,7 +55,7 @@ Ruifrok and Johnston (2001) give it."""
 _LEAST = 0.1
 """Share of the real image's coarse detail that a generated one is taken to have at least, as in the sharpness ratio."""
 _BAND = 1.6
-"""Ratio of the sigmas of a difference of Gaussians."""
+"""Ratio of the sigmas of the coarse difference of Gaussians."""
 
 
 def _amounts_from_density() -> NDArray[np.float32]:
@@ -99,7 +100,7 @@ class LocalStainError:
         definition=(
             "Wasserstein distance between the real and the generated image's local distributions (Gaussian of 20 um) "
             "of the light that DAB absorbs, the least one within shifts of 10 um; plus a tenth of the same of the "
-            "counterstain; plus five times the fine structure that the generated image lacks. Mean over the image."
+            "counterstain; plus eight times the fine structure that the generated image lacks. Mean over the image."
         ),
         decimals=2,
         needs_mpp=True,
@@ -129,9 +130,10 @@ def local_stain_error_map(pair: ImagePair) -> LocalStainError:
 
     which is their Wasserstein-1 distance as far as the cumulative curves do not cross within a bin, and never more.
     Misalignment is taken out region by region: E(x) = min over |d| <= ``REACH`` of (G * W(., d))(x). With local means f
-    and c of the absolute fine and coarse bands of the grey image (Gaussian of ``DETAIL_WINDOW``), the lost detail is
-    max(0, f_real - f_fake c_real / c_fake): the ratio makes it blind to how strong the stain is, so that blur costs
-    whatever the level. Then error = E_DAB + ``COUNTERSTAIN`` E_counterstain + ``DETAIL`` lost.
+    and c (Gaussian of ``DETAIL_WINDOW``) of the absolute fine band of the grey image, (1 - G_0.7um)^2 G_0.4um, and of
+    the coarse one, G_3um - G_4.8um, the lost detail is max(0, f_real - f_fake c_real / c_fake): the ratio makes it
+    blind to how strong the stain is, so that blur costs whatever the level. Then
+    error = E_DAB + ``COUNTERSTAIN`` E_counterstain + ``DETAIL`` lost.
 
     Not symmetric: the white is the real image's, and only a lack of detail costs.
 
@@ -200,12 +202,11 @@ def _bands(rgb: NDArray[np.uint8], white: NDArray[np.float64], mpp: float) -> tu
     mpp *= shrink
     rough = np.asarray(cv2.resize(light, _size(grey.shape, mpp / STEP), interpolation=cv2.INTER_AREA), np.float32)
     size = _size(grey.shape, mpp / GRID)
-    return _local_mean(_band(light, FINE / mpp), size), _local_mean(_band(rough, COARSE / STEP), size)
-
-
-def _band(light: Map, sigma: float) -> Map:
-    """Absolute difference of two Gaussians, the narrower one of sigma px."""
-    return np.asarray(np.abs(_smooth(light, sigma) - _smooth(light, _BAND * sigma)), np.float32)
+    finest = _smooth(light, GRAIN / mpp)
+    for _ in range(2):  # once would leave most of a band to structures that survive blur
+        finest = finest - _smooth(finest, FINE / mpp)
+    coarse = _smooth(rough, COARSE / STEP) - _smooth(rough, _BAND * COARSE / STEP)
+    return _local_mean(np.abs(finest), size), _local_mean(np.abs(coarse), size)
 
 
 def _local_mean(values: Map, size: tuple[int, int]) -> Map:
@@ -216,9 +217,10 @@ def _local_mean(values: Map, size: tuple[int, int]) -> Map:
 def _lost_detail(real: tuple[Map, Map], fake: tuple[Map, Map]) -> Map:
     """What the generated image lacks of the real one's fine band, by the ratio of fine to coarse: [h, w]."""
     (fine, coarse), (fine_fake, coarse_fake) = real, fake
-    held = np.maximum(np.maximum(coarse_fake, np.float32(_LEAST) * coarse), np.finfo(np.float32).tiny)
+    held = np.maximum(coarse_fake, np.float32(_LEAST) * coarse)
     # The quotient first: it is exactly 1 for equal images.
-    return np.asarray(np.maximum(fine - fine_fake * (coarse / held), 0), np.float32)
+    quotient = np.divide(coarse, held, out=np.ones_like(held), where=held > 0)
+    return np.asarray(np.maximum(fine - fine_fake * quotient, 0), np.float32)
 
 
 def _smooth(values: Map, sigma: float) -> Map:

@@ -205,7 +205,7 @@ def _protocol(summary: Summary) -> list[Block]:
         "Fingerprint of the real images": summary.fingerprint,
         **{f"Test-time views averaged: {method}": summary.views_text(method) for method in summary.views},
         **{f"Stained by: {name}": "; ".join(made) for name in summary.tables if (made := summary.stainers(name))},
-        "um/px of the images": ", ".join(f"{mpp:g}" for mpp in summary.mpp) or "not known",
+        "um/px of the images": _mpp(summary),
         "Mean": "over images" + (", those that every method has" if len(summary.tables) > 1 else ""),
         "Intervals": (
             f"{interval.confidence:.0%}, percentile bootstrap over {summary.units} "
@@ -214,9 +214,16 @@ def _protocol(summary: Summary) -> list[Block]:
         ),
         "Best constant image": f"DAB {summary.constant_dab:.5f} HED, the median over all pixels of the real images",
         **{heading(name): METRICS[name].info.definition for name in summary.metrics},
+        **{f"SHA-256 of {name}": digest for name, digest in summary.weights.items()},
         "Versions": ", ".join(f"{name} {version}" for name, version in summary.versions.items()),
     }
     return [Facts(facts)]
+
+
+def _mpp(summary: Summary) -> str:
+    known = [f"{mpp:g}" for mpp in summary.mpp]
+    assumed = [f"{summary.assumed_mpp:g} (assumed by the protocol)"] if summary.assumed_mpp is not None else []
+    return ", ".join([*known, *assumed]) or "not known"
 
 
 def _images(count: int) -> str:

@@ -43,22 +43,23 @@ def by_level(summary: Summary) -> list[Block]:
     """A table for each method: all images and each level side by side."""
     blocks: list[Block] = []
     for method, table in summary.tables.items():
-        columns = {"all": table.overall, **table.levels}
-        counts = [next(iter(values.values())) for values in columns.values()]
+        names = ["all", *table.levels]
+        columns = [table.overall, *table.levels.values()]
+        counts = [next(iter(values.values())) for values in columns]
         rows = [
             ["Images", "", *(str(first.n + first.infinite) for first in counts)],
-            *_rows(list(columns.values()), summary.metrics),
+            *_rows(columns, summary.metrics),
         ]
         if "dab_od_error" in summary.metrics:
-            constant = {"all": summary.reference.overall, **summary.reference.levels}
+            constant = [summary.reference.overall, *summary.reference.levels.values()]
             rows.append(
                 [
                     f"{METRICS['dab_od_error'].info.title} of the {REFERENCE}",
                     METRICS["dab_od_error"].info.unit,
-                    *(_cell("dab_od_error", constant[level]["dab_od_error"]) for level in columns),
+                    *(_cell("dab_od_error", values["dab_od_error"]) for values in constant),
                 ]
             )
-        blocks.append(Table(["Metric", "Unit", *columns], rows, method, labels=2))
+        blocks.append(Table(["Metric", "Unit", *names], rows, method, labels=2))
     return blocks
 
 
