@@ -152,3 +152,19 @@ def test_sharp_images_are_not_warned_of(folder: MakeFolder, tmp_path: Path) -> N
     assert summary.warnings() == []
     write_evaluation_report(summary, tmp_path / "report.html")
     assert "blurred (" not in (tmp_path / "report.html").read_text()
+
+
+def test_workers_are_one_or_more(folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--real", str(folder("real")), "--fake", str(folder("fake")), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *words, "--workers", "-1"]) == 2
+    assert "--workers -1" in capsys.readouterr().err
+
+
+def test_identical_images_are_infinite_and_not_few(
+    folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = folder("real")
+    assert main(["evaluate", "--real", str(real), "--fake", f"same={real}", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "infinite" in printed.out
+    assert "PSNR of fewer" not in printed.err

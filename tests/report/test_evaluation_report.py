@@ -12,7 +12,7 @@ from PIL import Image
 from tests.report.test_report import Page
 
 from restain.evaluate import Summary, evaluate
-from restain.report import write_evaluation_report
+from restain.report import photo, write_evaluation_report
 from restain.slides import write_image
 
 NAMES = ("00000_test_0", "00001_test_1+", "00002_test_1+", "00003_test_3+")
@@ -120,3 +120,8 @@ def test_tables_may_wrap_to_fit_the_page(summary: Summary, tmp_path: Path) -> No
     assert text.count(".range { white-space: normal; }") == 1
     assert ".range { font-size: 7pt; white-space: normal; }" in text.split("@media print")[1]
     assert "PSNR\N{NO-BREAK SPACE}↑" in text
+
+
+def test_a_photo_of_noise_can_be_written() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    assert photo(noise, "noise").width == 512

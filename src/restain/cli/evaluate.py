@@ -8,6 +8,7 @@ from pathlib import Path
 from restain.cli.named import gathered, named_folders
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
+from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.evaluate import REFERENCE, Summary, Table, evaluate
 from restain.evaluate.protocol import DEFAULT_PROTOCOL
@@ -54,6 +55,8 @@ def command(
         json: print summary.json.
     """
     fakes = named_folders(fake, "--fake")
+    if workers is not None and workers < 1:
+        raise RestainError(f"--workers {workers}: give how many images are measured at a time, 1 or more.")
     summary = evaluate(
         real,
         fakes,
@@ -68,6 +71,7 @@ def command(
         mixed=mixed,
         workers=workers,
     )
+    (out / "report.html").unlink(missing_ok=True)  # that of other numbers, should this one fail
     write_evaluation_report(summary, out / "report.html")
     for line in [*summary.problems(), *summary.warnings(), *summary.notes()]:
         console.print(line, markup=False, soft_wrap=True)
@@ -87,7 +91,9 @@ def command(
 def _mean(table: Table, metric: str) -> str:
     """A mean as it is printed; empty where there is none."""
     found = table.overall.get(metric)
-    return "" if found is None or found.mean is None else f"{found.mean:.{METRICS[metric].info.decimals}f}"
+    if found is None or found.mean is None:
+        return "infinite" if found is not None and found.infinite else ""
+    return f"{found.mean:.{METRICS[metric].info.decimals}f}"
 
 
 def _views(summary: Summary, name: str) -> str:

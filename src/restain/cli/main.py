@@ -28,6 +28,7 @@ COMMANDS = {
     "import": "an authors' checkpoint becomes a run",
     "stain": "stain images, slides or a cohort with a trained run",
     "evaluate": "compare virtual with real IHC",
+    "her2": "HER2 of slides: score IHC, real or virtual",
     "rank": "rank results as the BCI challenge did",
     "submission": "check a challenge submission: names, count, size, 8 bit",
     "domain": "compare nuclei and stained membranes of virtual and real IHC",

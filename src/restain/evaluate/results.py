@@ -170,10 +170,8 @@ class Summary:
                 if info.warn_below is not None and value.mean is not None and value.mean < info.warn_below:
                     number = f"{value.mean:.{info.decimals}f}, below {info.warn_below:g}"
                     lines.append(f"Warning: {method}: {info.title} {number}: {info.warning}.")
-                few = {"all levels": value.n} | {
-                    f"level {name}": level[metric].n for name, level in table.levels.items()
-                }
-                if few := {name: n for name, n in few.items() if n < info.fewest}:
+                groups = {"all levels": value} | {f"level {name}": own[metric] for name, own in table.levels.items()}
+                if few := {name: own.n for name, own in groups.items() if own.n + own.infinite < info.fewest}:
                     lines.append(
                         f"Warning: {method}: {info.title} of fewer than {info.fewest} images is {info.of_fewer}, and "
                         "values of different numbers of images do not compare: "

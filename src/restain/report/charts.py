@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from restain.evaluate import Summary
 from restain.metrics import METRICS
@@ -108,6 +109,7 @@ def difference_scale(limit: float) -> Picture:
     def draw(canvas: Canvas) -> None:
         colours = ScalarMappable(Normalize(-limit or -1, limit or 1), DIVERGING)
         bar = canvas.colorbar(colours, cax=canvas.add_subplot(), orientation="horizontal")
+        bar.locator = MaxNLocator(5)
         bar.set_label("DAB, generated minus real (HED)")
         bar.outline.set_visible(False)
 

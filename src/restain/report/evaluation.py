@@ -106,7 +106,7 @@ def _extremes(summary: Summary) -> list[Block]:
             f"Images are ordered by {title}. The difference is DAB of the generated minus DAB of the real image: brown "
             "where there is too much, purple where there is too little. Below: the DAB of both, white at 0 to dark "
             f"brown at {full:.3f} HED and above; the local stain error, white at 0 to dark brown at "
-            f"{summary.pictures.error_limit:.1f} % of the light and above; and a green mark on each nucleus found."
+            f"{summary.pictures.error_limit:.2f} % of the light and above; and a green mark on each nucleus found."
         ),
         Figure(difference_scale(limit), width=380),
     ]

@@ -58,7 +58,8 @@ def photo(rgb: NDArray[np.uint8], alt: str, quality: int = 88) -> Picture:
         quality: of the JPEG, whose chroma is not subsampled, because brown membranes are thin.
     """
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    # Not optimised: Pillow then writes in one go into a buffer that a noisy image overflows.
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality, subsampling=0)
     return Picture(_uri("image/jpeg", buffer.getvalue()), alt, rgb.shape[1], rgb.shape[0])
 
 
