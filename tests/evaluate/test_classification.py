@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from sklearn.preprocessing import label_binarize
+from tests.conformance.families import her2
 
 from restain.core.errors import RestainError
 from restain.evaluate.classification import classification_scores, macro_f1
@@ -85,3 +86,14 @@ def test_many_confusions_at_once() -> None:
 def test_what_has_no_scores(probabilities: np.ndarray, labels: list[int], word: str) -> None:
     with pytest.raises(RestainError, match=word):
         classification_scores(probabilities, labels)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, np.float32, np.float64])
+def test_recorded_cases_may_have_labels_of_any_kind(shape: tuple[int, ...], kind: type) -> None:
+    labels = np.array([0, 1, 2, 2, 1, 0])
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 6)
+    expected = classification_scores(probabilities, labels)
+    found = her2.scores({}, {"probabilities": probabilities, "labels": labels.astype(kind).reshape(shape)})
+    assert (found["confusion"] == expected.confusion).all()
+    assert found["macro_auc"] == expected.auc.macro

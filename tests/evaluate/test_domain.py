@@ -16,7 +16,7 @@ from tests.report.test_report import Page
 from restain.cli.main import main
 from restain.core.errors import ItemError, RestainError
 from restain.evaluate.domain import analyse_domain
-from restain.evaluate.domain_results import ALL, Domain
+from restain.evaluate.domain_results import Domain
 from restain.report.domain import write_domain_report
 from restain.slides import read_image, write_image
 from restain.stains import ClassicalNuclei, membrane_ratio
@@ -69,11 +69,11 @@ def test_nuclei_are_real_minus_generated(drawn: dict[str, Path]) -> None:
     domain = analyse(drawn)
     assert domain.levels == ("0", "1+", "3+")
     assert domain.differences("few").tolist() == [3, 3, 5, 9]
-    assert domain.counts["few", ALL].difference.mean == 5
+    assert domain.counts["few", None].difference.mean == 5
     assert domain.counts["few", "1+"].difference.mean == 4
-    assert domain.counts["much", ALL].difference.mean == -2
-    assert domain.counts["much", ALL].absolute == 2
-    low, high = domain.counts["few", ALL].difference.low, domain.counts["few", ALL].difference.high
+    assert domain.counts["much", None].difference.mean == -2
+    assert domain.counts["much", None].absolute == 2
+    low, high = domain.counts["few", None].difference.low, domain.counts["few", None].difference.high
     assert low is not None
     assert high is not None
     assert 3 <= low < 5 < high <= 9
@@ -86,7 +86,7 @@ def test_membranes_are_real_minus_generated(drawn: dict[str, Path]) -> None:
     assert [value.mean for value in curve.estimates] == pytest.approx((real - much).tolist())
     assert curve.estimates[0].mean == pytest.approx(-0.4, abs=0.01)  # a tenth is brown against half; black counts too
     assert curve.absolute == pytest.approx(np.abs(real - much))
-    assert [value.mean for value in domain.membranes["few", ALL].estimates] == pytest.approx([0] * 21, abs=0.01)
+    assert [value.mean for value in domain.membranes["few", None].estimates] == pytest.approx([0] * 21, abs=0.01)
     assert len(THRESHOLDS) == 21
 
 
@@ -117,6 +117,54 @@ def test_without_resolution_nuclei_are_not_counted(drawn: dict[str, Path], tmp_p
     assert domain.resampled == "patient"
 
 
+@pytest.mark.parametrize("mpp", [50, 2.5, 0.01])
+def test_um_px_at_which_no_nucleus_can_be_seen(drawn: dict[str, Path], mpp: float) -> None:
+    class Never(Squares):
+        def __call__(self, rgb: np.ndarray, mpp: float) -> np.ndarray:
+            raise AssertionError("asked to count")
+
+    domain = analyse_domain(drawn["real"], {"few": drawn["few"]}, Never(), mpp=mpp)
+    assert domain.counts == {}
+    assert len(domain.membranes["few", None].estimates) == 21
+    assert any(f"in 4 of 4 images: nuclei can be found at 0.05 to 2 um/px, not at {mpp:g}" in n for n in domain.notes)
+
+
+def test_nuclei_are_counted_where_they_can_be(drawn: dict[str, Path], tmp_path: Path) -> None:
+    """One um/px is missing and one is senseless: the other two images count, and say that they are two."""
+    lines = "".join(f"{name},{mpp}\n" for name, mpp in zip(NAMES, ("0.5", "", "0.5", "20"), strict=True))
+    (drawn["real"] / "pairs.csv").write_text("name,mpp\n" + lines)
+    domain = analyse(drawn, None)
+    assert domain.differences("few").tolist() == [3, 5]
+    assert domain.counts["few", None].difference.n == 2
+    assert domain.counts["few", "1+"].difference.mean == 5
+    assert ("few", "3+") not in domain.counts
+    assert domain.membranes["few", None].estimates[0].n == 4
+    assert any("in 1 of 4 images: their um/px is not known" in note for note in domain.notes)
+    assert any("in 1 of 4 images: nuclei can be found" in note for note in domain.notes)
+    assert any("other 2 images" in note for note in domain.notes)
+    domain.write(tmp_path / "out")
+    write_domain_report(domain, tmp_path / "out")
+    assert "not counted" in Page((tmp_path / "out" / "domain.html").read_text(encoding="utf-8")).text
+    rows = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open(encoding="utf-8")))
+    assert [(row["method"], row["level"], row["n"]) for row in rows if row["method"] == "few"] == [
+        ("few", "", "2"), ("few", "0", "1"), ("few", "1+", "1"),
+    ]  # fmt: skip
+
+
+def test_a_level_called_all_is_a_level(drawn: dict[str, Path], tmp_path: Path) -> None:
+    lines = "".join(f"{name},{level}\n" for name, level in zip(NAMES, ("all", "all", "x", "x"), strict=True))
+    (drawn["real"] / "pairs.csv").write_text("name,level\n" + lines)
+    domain = analyse(drawn)
+    assert domain.counts["few", "all"].difference.mean == 3
+    assert domain.counts["few", None].difference.mean == 5
+    document = domain.document()["methods"]["few"]["nuclei"]
+    assert document["overall"]["n"] == 4
+    assert document["levels"]["all"]["n"] == 2
+    domain.write(tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open(encoding="utf-8")))
+    assert [(row["level"], row["n"]) for row in rows if row["method"] == "few"] == [("", "4"), ("all", "2"), ("x", "2")]
+
+
 def test_what_cannot_be_compared_is_named(drawn: dict[str, Path]) -> None:
     (drawn["few"] / f"{NAMES[0]}.png").write_bytes(b"broken")
     write_image(drawn["much"] / f"{NAMES[1]}.png", picture(1, 0, side=30))
@@ -125,8 +173,8 @@ def test_what_cannot_be_compared_is_named(drawn: dict[str, Path]) -> None:
     assert domain.images == [NAMES[3]]
     named = {(failure.image, failure.method) for failure in domain.failures}
     assert named == {(NAMES[0], "few"), (NAMES[1], "much"), (NAMES[2], "much"), ("stray", "much")}
-    assert domain.counts["few", ALL].difference.n == 1
-    assert domain.counts["few", ALL].difference.low is None
+    assert domain.counts["few", None].difference.n == 1
+    assert domain.counts["few", None].difference.low is None
     (drawn["few"] / f"{NAMES[3]}.png").write_bytes(b"broken")
     with pytest.raises(ItemError, match="every method"):
         analyse(drawn)
@@ -153,7 +201,7 @@ def test_images_of_one_colour(tmp_path: Path, value: int) -> None:
         write_image(tmp_path / name / "a.png", np.full((64, 64, 3), value, np.uint8))
     domain = analyse_domain(tmp_path / "real", {"fake": tmp_path / "fake"}, ClassicalNuclei(), mpp=0.5)
     assert domain.differences("fake").tolist() == [0]
-    assert all(estimate.mean == 0 for estimate in domain.membranes["fake", ALL].estimates)
+    assert all(estimate.mean == 0 for estimate in domain.membranes["fake", None].estimates)
     domain.write(tmp_path / "out")
     write_domain_report(domain, tmp_path / "out")
 
@@ -175,7 +223,7 @@ def test_the_command(tmp_path: Path, image: Callable[..., np.ndarray], capsys: p
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((out / "domain.json").read_text())
     assert (
-        found["methods"]["<b>"]["nuclei"]["all"]["mean"] >= 2
+        found["methods"]["<b>"]["nuclei"]["overall"]["mean"] >= 2
     )  # there are four in each real image, none in the others
     assert found["mpp"] == [0.5]
     for name in ("nuclei", "membranes"):

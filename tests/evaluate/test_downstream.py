@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,18 @@ from tests.report.test_report import Page
 from restain.cli.main import main
 from restain.core.errors import ItemError, RestainError
 from restain.evaluate import load_protocol
-from restain.evaluate.bootstrap import estimate
+from restain.evaluate.bootstrap import INTERVAL, estimate
 from restain.evaluate.downstream import HE, PROTOCOL, REAL, Sources, downstream
 from restain.evaluate.downstream_data import labelled_folder, load_images, split_for_validation
-from restain.evaluate.downstream_results import INTERVAL, STAINING, LabelledImages, score
+from restain.evaluate.downstream_results import STAINING, LabelledImages, score
 from restain.evaluate.downstream_train import ClassifierOptions, imagenet_weights
+from restain.evaluate.folders import FAKE, SOURCE
+from restain.evaluate.folders import REAL as REAL_IHC
 from restain.nn.devices import Accelerator
 from restain.nn.resnet import RESNET50_FILE, ResNet50
 from restain.slides import write_image
 
+BLANK = np.full((64, 64, 3), 240, np.uint8)
 COLOURS = {"neg": (235, 230, 225), "pos": (120, 70, 30)}
 SMALL = ClassifierOptions(
     size=64, epochs=2, batch=4, rate=5e-3, validation=0.25, seeds=1, width=2, accelerator=Accelerator.cpu
@@ -66,16 +70,20 @@ def test_references_and_the_external_set(sources: Sources, tmp_path: Path, monke
         train=sources.train,
         test=sources.test,
         real=write(tmp_path / "real", "train", 4),
-        he=write(tmp_path / "he", "train", 5, level="neg"),
-        he_test=write(tmp_path / "he_test", "test", 6, level="neg"),
+        he=write(tmp_path / "he", "train", 5, noise=0, level="neg"),
+        he_test=write(tmp_path / "he_test", "test", 6, noise=0, level="neg"),
         external={"good": external},
     )
     result = downstream(more, tmp_path / "out", SMALL)
     assert [(entry.name, entry.reference) for entry in result.entries] == [("good", False), (REAL, True), (HE, True)]
     assert result.entries[2].test == str(tmp_path / "he_test")
-    assert result.entries[2].accuracy.mean == pytest.approx(0.5, abs=0.26)  # its images say nothing of the level
+    assert result.entries[2].accuracy.mean == 0.5  # its images are all alike, half of them of each level
     assert set(result.staining.values["good"]) == {"ssim"}
-    assert RESNET50_FILE in " ".join(result.warnings) or "random weights" in " ".join(result.warnings)
+    assert result.warnings[0] == "Trained from random weights (ImageNet's fit the full width alone)."
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / RESNET50_FILE).write_bytes(b"none")
+    with pytest.raises(ItemError, match=RESNET50_FILE):  # at full width ImageNet's are taken, and these are none
+        downstream(sources, tmp_path / "out", ClassifierOptions(**{**SMALL.__dict__, "width": 64}))
     assert set(result.staining.reasons) == {"fid", "dists"}
     document = result.document()
     assert document["entries"][1]["staining"] is None
@@ -160,11 +168,14 @@ def test_folders_of_other_programs(tmp_path: Path) -> None:
     for name in ("1_test_0", "2_test_1+"):
         for role in ("fake_B", "real_A", "real_B"):
             write_image(tmp_path / "images" / f"{name}_{role}.png", np.full((8, 8, 3), 100, np.uint8))
-    found = labelled_folder(tmp_path, "train", None)
+    found = labelled_folder(tmp_path, "train", None, FAKE)
     assert [(image.name, image.level) for image in found.images] == [("1_test_0", "0"), ("2_test_1+", "1+")]
     assert all(image.path.stem.endswith("fake_B") for image in found.images)
     (tmp_path / "pairs.csv").write_text("name,level,patient\n1_test_0,3+,P1\n")
-    found = labelled_folder(tmp_path, "train", tmp_path / "pairs.csv")
+    for role in (SOURCE, REAL_IHC):
+        sides = labelled_folder(tmp_path, "train", None, role).images
+        assert [image.path.stem for image in sides] == [f"1_test_0_{role}", f"2_test_1+_{role}"]
+    found = labelled_folder(tmp_path, "train", tmp_path / "pairs.csv", FAKE)
     assert (found.images[0].level, found.images[0].patient) == ("3+", "P1")
     loaded = load_images(found, 64)
     assert loaded.pixels.shape == (2, 64, 64, 3)
@@ -174,11 +185,72 @@ def test_folders_of_other_programs(tmp_path: Path) -> None:
 def test_unreadable_images_are_named(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "good" / "00000_train_neg.png").write_bytes(b"broken")
     result = downstream(sources, tmp_path / "out", SMALL)
-    assert [name for name, _ in result.failures] == ["00000_train_neg"]
+    assert [(failure.image, failure.method) for failure in result.failures] == [("00000_train_neg", "good")]
     assert sum(result.entries[0].images[:2]) == 11
+    # Stainers share names: each failure is kept, and who learned from fewer images is said.
+    more = Sources(train={**sources.train, "other": write(tmp_path / "other", "train", 3)}, test=sources.test)
+    for name in ("other/00000_train_neg.png", "other/00001_train_pos.png", "test/00002_test_neg.png"):
+        (tmp_path / name).write_bytes(b"broken")
+    result = downstream(more, tmp_path / "out", SMALL)
+    assert [(failure.image, failure.method) for failure in result.failures] == [
+        ("00002_test_neg", None), ("00000_train_neg", "good"), ("00000_train_neg", "other"),
+        ("00001_train_pos", "other"),
+    ]  # fmt: skip
+    assert [failure["entry"] for failure in result.document()["failures"]] == [None, "good", "other", "other"]
+    assert any("only good: 00001_train_pos; only other: none" in line for line in result.warnings)
     for path in (tmp_path / "good").iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(ItemError, match="none of its images"):
+        downstream(sources, tmp_path / "out", SMALL)
+
+
+def dataset(root: Path) -> Path:
+    """Pairs of two splits: the IHC tells the levels, the H&E is the same everywhere."""
+    for seed, split in enumerate(("train", "test")):
+        write(root / "IHC" / split, split, 10 + seed)
+        write(root / "HE" / split, split, 20 + seed, noise=0, level="neg")
+    return root
+
+
+def test_he_of_a_dataset_is_its_he(sources: Sources, tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data")
+    labelled = labelled_folder(data, "test", None, SOURCE)
+    assert {image.path.parent for image in labelled.images} == {data / "HE" / "test"}
+    assert (load_images(labelled, 64).pixels == COLOURS["neg"]).all()
+    result = downstream(Sources(train={}, test=data, real=data, he=data, he_test=data), tmp_path / "out", SMALL)
+    spread = {
+        name: np.ptp([p.probabilities for p in result.predictions if p.entry == name], 0).max() for name in (REAL, HE)
+    }
+    assert spread[HE] < 1e-6 < spread[REAL]
+
+
+def test_levels_and_patients_of_the_split_that_is_asked_for(tmp_path: Path) -> None:
+    """Both splits have images of one name, and the folder of the generated ones is called as it likes."""
+    folder = tmp_path / "mine" / "images"
+    for name in ("a", "b"):
+        write_image(folder / f"{name}_fake_B.png", np.full((8, 8, 3), 100, np.uint8))
+    table = tmp_path / "pairs.csv"
+    rows = ["a,train,0,P1", "b,train,1+,P2", "a,test,2+,P3", "b,test,3+,P4"]
+    table.write_text("name,split,level,patient\n" + "\n".join(rows) + "\n")
+    for split, levels in (("train", ["0", "1+"]), ("test", ["2+", "3+"])):
+        found = labelled_folder(tmp_path / "mine", split, table, FAKE).images
+        assert [image.level for image in found] == levels
+        assert [image.patient for image in found] == (["P1", "P2"] if split == "train" else ["P3", "P4"])
+
+
+def test_test_images_among_those_to_train_on(sources: Sources, tmp_path: Path) -> None:
+    for kind in ("train", "test"):  # blank images may be the same
+        for level in ("neg", "pos"):
+            write_image(tmp_path / ("good" if kind == "train" else kind) / f"99_{kind}_{level}.png", BLANK)
+    result = downstream(sources, tmp_path / "out", SMALL)
+    assert not any("both in training" in line for line in result.warnings)
+    made = tmp_path / "made"
+    for number, path in enumerate(sorted(sources.test.iterdir())):  # what was generated for the test images
+        write_image(made / path.name, np.full((64, 64, 3), 10 * number, np.uint8))
+    result = downstream(Sources(train={"made": made}, test=sources.test), tmp_path / "out", SMALL)
+    assert any("made: 14 image names are both in training and in test (00000_test_neg" in w for w in result.warnings)
+    shutil.copy(sources.test / "00003_test_pos.png", tmp_path / "good" / "77_train_pos.png")
+    with pytest.raises(RestainError, match=r"good: 1 test images are trained on .*77_train_pos.png = .*00003_test_pos"):
         downstream(sources, tmp_path / "out", SMALL)
 
 
@@ -194,6 +266,8 @@ def test_wrong_use(sources: Sources, tmp_path: Path) -> None:
         ({"train": {}}, "nothing to train on"),
         ({"train": {"a": plain}}, "no image's level"),
         ({"train": {"a": tmp_path / "absent"}}, "no such folder"),
+        ({"train": {"a": dataset(tmp_path / "data")}}, "no generated images in it"),
+        ({"real": sources.test}, r"real IHC: 12 test images are trained on .*00000_test_neg.png"),
     ):
         with pytest.raises(RestainError, match=word):
             downstream(Sources(**{"train": sources.train, "test": sources.test, **changed}), out, SMALL)

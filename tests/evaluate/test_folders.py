@@ -8,7 +8,8 @@ import pytest
 from tests.evaluate.conftest import NAMES, MakeFolder
 
 from restain.core.errors import RestainError
-from restain.evaluate.folders import FAKE, named_files, real_folder
+from restain.evaluate.folders import FAKE, REAL, SOURCE, named_files, real_folder
+from restain.slides import read_image
 
 
 def test_a_plain_folder(folder: MakeFolder) -> None:
@@ -38,6 +39,28 @@ def test_cut_results(folder: MakeFolder) -> None:
     assert tuple(named_files(root, FAKE).files) == NAMES
     assert "fake_B" in str(named_files(root, FAKE).files[NAMES[0]])
     assert "real_B" in str(real_folder(root).images[NAMES[0]].path)
+
+
+def test_results_bring_their_he(folder: MakeFolder) -> None:
+    for pattern in ("images/{}_%s.png", "images/%s/{}.png"):
+        for number, role in enumerate(("real_A", "fake_B", "real_B")):
+            root = folder(pattern[7:9], seed=number, pattern=pattern % role)
+        found = real_folder(root).images[NAMES[0]]
+        assert found.read_he is not None
+        he = root / (pattern % "real_A").format(NAMES[0])
+        assert (found.read_he() == read_image(he)).all()
+        assert (found.read() != read_image(he)).any()
+
+
+def test_sides_of_a_dataset(folder: MakeFolder) -> None:
+    ihc = folder("data", pattern="IHC/test/{}.png")
+    folder("data", seed=1, pattern="HE/test/{}.png", names=[*NAMES[1:], "lone_test_0"])
+    for role, stain in ((REAL, "IHC"), (SOURCE, "HE")):
+        found = real_folder(ihc, role=role).images
+        assert sorted(found) == sorted(path.stem for path in (ihc / stain / "test").iterdir())
+        assert all(
+            (image.read() == read_image(ihc / stain / "test" / f"{name}.png")).all() for name, image in found.items()
+        )
 
 
 def test_a_dataset_brings_its_he(folder: MakeFolder) -> None:

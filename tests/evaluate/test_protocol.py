@@ -28,8 +28,16 @@ def test_version_2_is_frozen_and_adds_to_version_1() -> None:
     assert (second.interval, second.pictures_by) == (first.interval, first.pictures_by)
 
 
-def test_version_3_is_the_default() -> None:
-    assert load_protocol(DEFAULT_PROTOCOL).version == 3
+def test_version_3_is_frozen_and_the_default() -> None:
+    second, third = load_protocol("bci-2"), load_protocol("bci-3")
+    assert (third.name, third.version, third.hash) == ("bci", 3, "7b4ee801aeded37b")
+    assert second.metrics.items() <= third.metrics.items()
+    assert DEFAULT_PROTOCOL == "bci-3"
+
+
+def test_asp_is_frozen() -> None:
+    protocol = load_protocol("asp")
+    assert (protocol.name, protocol.version, protocol.hash) == ("asp", 1, "ae38bb70f78cf5ce")
 
 
 def test_hash_is_of_the_content_not_of_comments(tmp_path: Path) -> None:

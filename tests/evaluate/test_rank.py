@@ -150,6 +150,41 @@ def test_validity_is_declared(tmp_path: Path) -> None:
         rank(entries(write(path, "team,psnr,ssim,valid\na,25,.6,no\n")))
 
 
+def test_what_a_table_of_images_says_of_an_entry(tmp_path: Path) -> None:
+    header = "image,method,psnr,ssim,valid,views,sharpness_ratio\n"
+    lines = ["x,a,25,.6,no,7,.2", "y,a,25,.6,no,7,.3", "x,b,20,.5,yes,1,1", "y,b,20,.5,yes,1,inf"]
+    path = write(tmp_path / "t.csv", header + "\n".join(lines))
+    found = {entry.team: entry for entry in entries(path)}
+    assert [(found[team].valid, found[team].views) for team in "ab"] == [(False, 7), (True, 1)]
+    assert found["a"].sharpness == pytest.approx(0.25)
+    assert found["b"].sharpness == 1  # an infinite ratio is left out of the mean, as `evaluate` does
+    ranking = rank(list(found.values()))
+    assert [ranked.entry.team for ranked in ranking.ranked] == ["b"]
+    assert [entry.team for entry in ranking.invalid] == ["a"]
+    silent = entries(write(path, "image,psnr,ssim,views,sharpness_ratio\nx,20,.5,,\n"))[0]
+    assert (silent.valid, silent.views, silent.sharpness) == (True, None, None)
+
+
+def test_what_was_averaged_with_mixed_is_refused(
+    folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(folder("real"), {"a": folder("a", seed=1), "b": folder("b", seed=2)}, tmp_path / "results")
+    path = tmp_path / "results" / "summary.json"
+    summary = json.loads(path.read_text())
+    sentence = "a: the stainer differs from image to image (x; y)."
+    path.write_text(json.dumps(summary | {"mixtures": [sentence]}))
+    assert {entry.team: entry.mixtures for entry in entries(path)} == {"a": (sentence,), "b": ()}
+    with pytest.raises(RestainError, match="a averages what is not alike: a: the stainer differs"):
+        rank(entries(path))
+    assert main(["rank", str(path), "--mixed", "--json", "--out", str(tmp_path / "board")]) == 0
+    streams = capsys.readouterr()
+    assert sentence in streams.err
+    assert {item["team"]: item["mixtures"] for item in json.loads(streams.out)["ranking"]} == {"a": [sentence], "b": []}
+    assert sentence in Page((tmp_path / "board" / "leaderboard.html").read_text(encoding="utf-8")).text
+    path.write_text(json.dumps(summary | {"mixtures": ["the um/px differ (0.25 to 0.5)."]}))
+    assert all(entry.mixtures for entry in entries(path))
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
@@ -168,6 +203,15 @@ def test_validity_is_declared(tmp_path: Path) -> None:
         ("team,psnr,ssim,views\na,20,.5,0\n", "views '0'"),
         ("team,psnr,ssim\n", "no rows"),
         ("", "no rows"),
+        ("team,psnr,ssim,SSIM\na,20,.5,.9\n", "several columns are called ssim"),
+        ("team,psnr,ssim,ssim\na,20,.5,.9\n", "several columns are called ssim"),
+        (
+            "image,psnr,ssim,valid\nx,20,.5,no\ny,20,.5,yes\n",
+            "line 2 says False and .*line 3 says True in column valid",
+        ),
+        ("image,psnr,ssim,valid\nx,20,.5,\n", "valid ''"),
+        ("image,psnr,ssim,views\nx,20,.5,7\ny,20,.5,\n", "in column views: it must be the same"),
+        ("image,psnr,ssim,sharpness_ratio\nx,20,.5,blurred\n", "sharpness_ratio 'blurred'"),
         ("image,psnr,ssim\nx,nan,.5\n", "psnr 'nan'"),
         ("image,psnr,ssim\nx,20,.5\nx.png,20,.5\n", "image x is there twice"),
     ],

@@ -106,6 +106,17 @@ def test_names_from_a_table(folder: MakeFolder, tmp_path: Path, capsys: pytest.C
             expected_of_table(table)
 
 
+def test_names_of_a_results_folder(folder: MakeFolder, tmp_path: Path) -> None:
+    for number, role in enumerate(("real_A", "fake_B", "real_B")):
+        folder("results", seed=number, pattern="images/{}_" + role + ".png")
+    results = tmp_path / "results"
+    assert sorted(expected_of_folder(results).sizes) == sorted(NAMES)
+    assert kinds(folder("fake", seed=4), results) == []
+    folder("results", pattern="images/{}_real_B.jpg", names=NAMES[:1])
+    with pytest.raises(RestainError, match="Remove all but one"):
+        expected_of_folder(results)
+
+
 def test_wrong_use(folder: MakeFolder, tmp_path: Path) -> None:
     fake = folder("fake")
     assert main(["submission", str(fake)]) == 2

@@ -140,6 +140,16 @@ def test_dists_is_its_formula() -> None:
     assert found == pytest.approx(1 - similarity / (alpha.sum() + beta.sum()), abs=1e-6)
 
 
+def test_dists_of_what_is_the_other_way_round_is_near_2() -> None:
+    """Structure alone, and of the image alone: s is -1 for a negative, which the range of the metric must allow."""
+    x = batch(image(0))[:, None][0]
+    beta = torch.tensor([1.0] * 3 + [0.0] * 9)
+    with torch.no_grad():
+        found = dists_score(thin_vgg(), x, 1 - x, torch.zeros(12), beta)
+    assert found == pytest.approx(2, abs=1e-3)
+    assert all(found <= METRICS[name].info.range[1] for name in ("dists", "dists_full"))
+
+
 def test_dists_takes_the_short_side_to_256(weights: Path) -> None:
     picture = image(0, 300, 450)
     assert np.array_equal(resized(picture, 256), np.asarray(Image.fromarray(picture).resize((384, 256), 2)))

@@ -56,6 +56,14 @@ def test_psnr_of_a_constant_difference(step: int) -> None:
     assert psnr(ImagePair(flat(0), flat(step))) == pytest.approx(20 * math.log10(255 / step))
 
 
+@pytest.mark.parametrize("side", [500, 1000])
+def test_white_against_black_is_0_and_not_below(side: int) -> None:
+    """OpenCV's sum is the square of a root, and may be larger than the largest that there is."""
+    found = psnr(ImagePair(flat(0, side), flat(255, side)))
+    assert found == 0
+    assert not math.copysign(1, found) < 0
+
+
 def test_ssim_of_flat_images_is_their_luminance_term() -> None:
     c1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)

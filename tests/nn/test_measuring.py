@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from restain.nn.inception import inception_input
-from restain.nn.measuring import BATCH, features_of, measuring, ready, unit_images
+from restain.nn.measuring import BATCH, _number_lock, features_of, measuring, ready, unit_images
 
 Image = np.ndarray
 
@@ -70,3 +72,54 @@ def test_measuring_keeps_no_graph_and_survives_errors() -> None:
 def test_unit_images() -> None:
     image = np.array([[[0, 51, 255]]], np.uint8)
     assert torch.equal(unit_images(image, image)[1, :, 0, 0].cpu(), torch.tensor([0, 0.2, 1]))
+
+
+@pytest.fixture
+def several() -> Iterator[int]:
+    """This thread, and those to come, have three threads of torch's each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+def test_one_thread_each_whoever_comes_and_goes(several: int) -> None:
+    """Two threads measure in turns that overlap, again and again; a third begins to use torch meanwhile."""
+    inside, outside = [], []
+    entered, left = [Event() for _ in range(6)], [Event() for _ in range(6)]
+
+    def measure(first: int) -> None:
+        for turn in range(first, 6, 2):
+            if turn:
+                entered[turn - 1].wait(10)
+            with measuring():
+                entered[turn].set()
+                if turn < 5:
+                    entered[turn + 1].wait(10)
+                if turn:
+                    left[turn - 1].wait(10)
+                inside.append(torch.get_num_threads())
+            outside.append(torch.get_num_threads())
+            left[turn].set()
+
+    threads = [Thread(target=measure, args=(first,)) for first in range(2)]
+    for thread in threads:
+        thread.start()
+    entered[0].wait(10)
+    with _number_lock, ThreadPoolExecutor(1) as pool:  # not in the moment in which a number is being set
+        assert pool.submit(torch.get_num_threads).result() == several
+    for thread in threads:
+        thread.join(20)
+    assert inside == [1] * 6
+    assert outside == [several] * 6
+    assert torch.get_num_threads() == several
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == several
+
+
+def test_networks_that_measure_within_networks(several: int) -> None:
+    with measuring():
+        with measuring():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == several

@@ -11,7 +11,7 @@ from torch import nn
 from restain.core.errors import ItemError
 from restain.losses.perceptual import LAYER_WEIGHTS, PerceptualLoss
 from restain.nn.backbones import VggFeatures, vgg19_features
-from restain.nn.weights import cached_weights, read_state_dict
+from restain.nn.weights import cached_weights, find_weights, read_state_dict
 
 SMALL = (2, 2, 0, 3, 3, 0, 4, 4, 4, 4, 0, 5, 5, 5, 5, 0, 6, 6, 6, 6)
 
@@ -94,3 +94,6 @@ def test_cached_weights_are_those_of_torchs_cache(tmp_path: Path, monkeypatch: p
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "vgg.pth").touch()
     assert cached_weights("vgg.pth") == tmp_path / "hub" / "checkpoints" / "vgg.pth"
+    assert find_weights("vgg.pth", tmp_path) == cached_weights("vgg.pth")
+    (tmp_path / "vgg.pth").touch()
+    assert find_weights("vgg.pth", tmp_path) == tmp_path / "vgg.pth"

@@ -55,6 +55,27 @@ def test_content_decides_not_the_suffix(tmp_path: Path, shared: Path) -> None:
     np.testing.assert_array_equal(read_image(bci), np.asarray(Image.open(bci).convert("RGB")))
 
 
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "ppm"])
+def test_other_formats_that_pillow_reads(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(GREY if suffix == "gif" else RGB).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    np.testing.assert_array_equal(read_image(path), RGB[..., :1] * np.ones(3, np.uint8) if suffix == "gif" else RGB)
+
+
+def test_jpegs_under_another_name_and_of_cameras(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "jpeg.png", "JPEG")
+    expected = np.asarray(Image.open(tmp_path / "jpeg.png"))
+    np.testing.assert_array_equal(read_image(tmp_path / "jpeg.png"), expected)
+    Image.fromarray(RGB).save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[Image.fromarray(255 - RGB)])
+    np.testing.assert_array_equal(read_image(tmp_path / "two.jpg"), expected)
+
+
+def test_garbage_is_said_to_be_none_of_the_kinds(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"garbage" * 20)
+    with pytest.raises(UnreadableImageError, match=r"x.png: not a slide or image that can be read"):
+        read_image(tmp_path / "x.png")
+
+
 def _over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     share = alpha[..., None] / 255
     return rgb * share + 255 * (1 - share)

@@ -8,10 +8,10 @@ from pathlib import Path
 from restain.cli.named import gathered, named_folders
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
-from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.evaluate.domain import analyse_domain
 from restain.evaluate.domain_results import Domain
+from restain.evaluate.pairing import keep_others
 from restain.report.domain import write_domain_report
 from restain.stains import Detector, make_detector
 from restain.stains.membrane import THRESHOLDS
@@ -40,7 +40,7 @@ def command(
         real: folder of the real IHC, or a patch-pair dataset.
         fake: folder of the virtual IHC, or NAME=FOLDER; several, after one --fake or each after its own.
         out: folder of the results.
-        mpp: um/px of the images, where no pairs.csv says it; without it nuclei are not counted.
+        mpp: um/px of the images, where no pairs.csv says it; without it, or beyond 0.05 to 2, nuclei are not counted.
         split: split to compare where real is a dataset.
         pairs: a pairs.csv with level, patient and mpp of each image.
         detector: what counts nuclei.
@@ -49,8 +49,7 @@ def command(
         json: print domain.json.
     """
     fakes = named_folders(fake, "--fake")
-    if (out / "run.json").exists() or out.resolve() in {folder.resolve() for folder in (real, *fakes.values())}:
-        raise RestainError(f"{out}: is a run or one of the folders to be compared. Choose another --out.")
+    keep_others(out, (real, *fakes.values()))
     if detector is Detector.cellpose:
         workers = 1  # its network is not made for several threads
     domain = analyse_domain(
@@ -87,7 +86,9 @@ def _print(domain: Domain) -> None:
             curve = domain.membranes[method, level]
             shares = [curve.estimates[THRESHOLDS.index(threshold)].mean or 0.0 for threshold in PRINTED]
             nuclei = "" if count is None or count.difference.mean is None else f"{count.difference.mean:.1f}"
-            rows.append([level, method, nuclei, *(f"{share:.4f}" for share in shares)])
+            rows.append(
+                ["all" if level is None else f"level {level}", method, nuclei, *(f"{share:.4f}" for share in shares)]
+            )
     title = "Real minus generated: nuclei in an image, share of pixels above thresholds on DAB saturation"
     print_table(title, columns, rows)
 

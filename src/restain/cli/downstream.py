@@ -44,10 +44,10 @@ def command(
         out: folder of the results.
         options: how the classifiers are trained.
         train: folder of virtual IHC to train and validate on, or NAME=FOLDER; several, after one --train or each after
-            its own.
+            its own; no datasets, which hold none.
         real: folder of real IHC to train on, for the reference.
-        he: folder of H&E to train on, for the reference H&E*; with --he-test.
-        he_test: folder of H&E to test that on.
+        he: folder of H&E to train on, for the reference H&E*; with --he-test. Of a dataset, its H&E.
+        he_test: folder of H&E to test that on; likewise.
         external: NAME=FOLDER, what the stainer of that --train made of the test set's H&E; adds SSIM, FID, DISTS.
         pairs: a pairs.csv with level and patient of the training images.
         test_pairs: the same of the test images.
@@ -72,8 +72,9 @@ def command(
     )
     result = downstream(sources, out, options, weights=weights, protocol=protocol, workers=workers)
     write_downstream_report(result, out)
-    for name, reason in result.failures:
-        console.print(f"{name}: {reason}", markup=False, soft_wrap=True)
+    for failure in result.failures:
+        where = failure.method or "test set"
+        console.print(f"{failure.image} ({where}): {failure.reason}", markup=False, soft_wrap=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for metric, reason in result.staining.reasons.items():

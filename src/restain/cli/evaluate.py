@@ -8,7 +8,6 @@ from pathlib import Path
 from restain.cli.named import gathered, named_folders
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
-from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.evaluate import REFERENCE, Summary, Table, evaluate
 from restain.evaluate.protocol import DEFAULT_PROTOCOL
@@ -55,8 +54,6 @@ def command(
         json: print summary.json.
     """
     fakes = named_folders(fake, "--fake")
-    if workers is not None and workers < 1:
-        raise RestainError(f"--workers {workers}: give how many images are measured at a time, 1 or more.")
     summary = evaluate(
         real,
         fakes,

@@ -38,7 +38,8 @@ def command(
         ssim_weight: weight of the rank by SSIM.
         readers: what readers decided, a CSV team,valid (yes or no).
         tta: test-time views of results that do not say it, NAME=N; several.
-        mixed: rank results although their protocols, real images or numbers of images differ; said beside the places.
+        mixed: rank results although their protocols, real images or numbers of images differ, or one of them averages
+            what is not alike; said beside the places.
         json: print one JSON document, the entries in rank order.
     """
     if out is not None and any((out / name).exists() for name in ("summary.json", "run.json")):

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from restain.evaluate.protocol import Interval
 
+INTERVAL = Interval(confidence=0.95, resamples=2000, seed=0)
+"""Of analyses that no protocol rules."""
+
 # Random indices drawn at a time: 32 MiB of them, however many images there are.
 CHUNK = 1 << 22
 

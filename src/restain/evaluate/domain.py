@@ -7,25 +7,29 @@ difference here is **real minus generated**: above 0 the generated image lacks n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from restain.core.errors import ItemError, RestainError
 from restain.core.progress import progress_bar
 from restain.core.workers import cpu_threads
 from restain.data.levels import sorted_levels
-from restain.evaluate.bootstrap import estimate
-from restain.evaluate.domain_results import ALL, INTERVAL, Compared, Count, Curve, Domain
+from restain.evaluate.bootstrap import INTERVAL, estimate
+from restain.evaluate.domain_results import Compared, Count, Curve, Domain
 from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, RealImage, named_files, printable, real_folder
 from restain.evaluate.matching import mixtures
 from restain.evaluate.measure import Failure, bounded_map
+from restain.evaluate.pairing import ambiguous, lone_names, some_in_common
 from restain.infer.record import recorded_origins
 from restain.metrics import ImagePair
 from restain.slides import read_image
 from restain.stains import NucleusDetector, membrane_ratio
+from restain.stains.nuclei import NUCLEI_MPP
 
 
 def analyse_domain(
@@ -46,7 +50,7 @@ def analyse_domain(
     Args:
         real: folder of the real IHC, or a patch-pair dataset.
         fakes: folder of the generated images, by method.
-        detector: counts nuclei where the um/px is known.
+        detector: counts nuclei where the um/px is known, and such that nuclei can be seen (``NUCLEI_MPP``).
         mpp: um/px of all images; None: as ``pairs.csv`` says.
         split: split of a dataset.
         pairs: a ``pairs.csv``.
@@ -56,13 +60,12 @@ def analyse_domain(
         RestainError: a folder is missing or empty, no name is in both, or ``mpp`` is no um/px.
         ItemError: no image could be compared for every method.
     """
-    if mpp is not None and not 0 < mpp < 100:
+    if mpp is not None and not 0 < mpp < math.inf:
         raise RestainError(f"--mpp {mpp:g}: is not a number of um/px, such as 0.5.")
     reals = real_folder(real, None, split, pairs)
     found = {method: named_files(folder, FAKE) for method, folder in fakes.items()}
     for method, files in found.items():
-        if not reals.images.keys() & files.files.keys():
-            raise RestainError(_nothing_in_common(real, fakes[method], reals, files))
+        some_in_common(real, fakes[method], reals, files)
     origins = {
         method: recorded_origins(files.files[name] for name in reals.images if name in files.files)
         for method, files in found.items()
@@ -89,7 +92,7 @@ def _compare(
     resolution = mpp or image.mpp
     try:
         real = image.read()
-        real_nuclei = None if resolution is None else len(detector(real, resolution))
+        real_nuclei = _count_nuclei(real, resolution, detector)
         real_ratios = membrane_ratio(real)
     except (ItemError, OSError) as error:
         return [], [Failure(image.name, None, printable(str(error)))]
@@ -99,7 +102,7 @@ def _compare(
             continue
         try:
             fake = ImagePair(real, read_image(path)).fake  # refuses another size
-            nuclei = None if resolution is None else len(detector(fake, resolution))
+            nuclei = _count_nuclei(fake, resolution, detector)
             row = Compared(
                 image=image.name,
                 level=image.level,
@@ -118,24 +121,19 @@ def _compare(
     return rows, failures
 
 
+def _count_nuclei(rgb: NDArray[np.uint8], mpp: float | None, detector: NucleusDetector) -> int | None:
+    """Nuclei in an image [H, W, 3]; None where its um/px is unknown or none to see nuclei at."""
+    return len(detector(rgb, mpp)) if mpp is not None and NUCLEI_MPP[0] <= mpp <= NUCLEI_MPP[1] else None
+
+
 def _unpaired(reals: RealFolder, found: Mapping[str, NamedFiles]) -> list[Failure]:
     """A failure for each image without a partner, and for each name that several files carry."""
-    failures = [Failure(name, None, reason) for name, reason in reals.ambiguous.items()]
+    failures = ambiguous(reals, found)
     for method, files in found.items():
-        failures += [Failure(name, method, reason) for name, reason in files.ambiguous.items()]
-        ours, theirs = {*reals.images, *reals.ambiguous}, {*files.files, *files.ambiguous}
-        failures += [Failure(name, method, "there is no generated image") for name in sorted(ours - theirs)]
-        strays = sorted(theirs - ours - reals.dropped)
-        failures += [Failure(name, method, "there is no real image") for name in strays]
+        lone = lone_names(reals, files)
+        failures += [Failure(name, method, "there is no generated image") for name in lone.without_fake]
+        failures += [Failure(name, method, "there is no real image") for name in lone.without_real]
     return failures
-
-
-def _nothing_in_common(real: Path, fake: Path, reals: RealFolder, files: NamedFiles, shown: int = 10) -> str:
-    lists = [", ".join(sorted(names)[:shown]) for names in (reals.images, files.files)]
-    return (
-        f"{real} and {fake} have no image name in common.\n  real: {lists[0]}\n  generated: {lists[1]}\n"
-        "Images are paired by file name without suffix (and without _fake_B, _real_B); rename one side."
-    )
 
 
 def _summary(
@@ -154,17 +152,13 @@ def _summary(
     common = [row for row in rows if row.image in complete]
     levels = sorted_levels(row.level for row in common if row.level is not None)
     groups = {
-        (method, level): [row for row in common if row.method == method and level in (ALL, row.level)]
+        (method, level): [row for row in common if row.method == method and level in (None, row.level)]
         for method in methods
-        for level in (ALL, *levels)
+        for level in (None, *levels)
     }
     by_patient = all(row.patient for row in common)
-    counted = all(row.nuclei is not None for row in common)
-    if not counted:
-        which = "every" if any(row.nuclei is not None for row in common) else "any"
-        notes.append(
-            f"Nuclei were not counted: the um/px is not known of {which} image. Give --mpp, or pairs.csv a column mpp."
-        )
+    counted = {key: [row for row in own if row.nuclei is not None] for key, own in groups.items()}
+    notes += _uncounted(groups[methods[0], None])
     if len(common) < len(rows):
         notes.append("The means are over the images that every method has; images.csv lists all.")
     if not by_patient:
@@ -174,7 +168,7 @@ def _summary(
         images=sorted(complete),
         methods=methods,
         levels=levels,
-        counts={key: _count(own, by_patient) for key, own in groups.items()} if counted else {},
+        counts={key: _count(own, by_patient) for key, own in counted.items() if own},
         membranes={key: _curve(own, by_patient) for key, own in groups.items()},
         detector=detector,
         resampled="patient" if by_patient else "image",
@@ -182,6 +176,24 @@ def _summary(
         notes=notes,
         folders={name: printable(str(folder)) for name, folder in folders.items()},
     )
+
+
+def _uncounted(rows: Sequence[Compared]) -> list[str]:
+    """In how many of the images nuclei were not counted, and why; a line for each reason."""
+    low, high = NUCLEI_MPP
+    unknown = [row for row in rows if row.nuclei is None and row.mpp is None]
+    strange = [row for row in rows if row.nuclei is None and row.mpp is not None]
+    lines = []
+    if unknown:
+        why = "their um/px is not known. Give --mpp, or pairs.csv a column mpp."
+        lines.append(f"Nuclei were not counted in {len(unknown)} of {len(rows)} images: {why}")
+    if strange:
+        values = ", ".join(f"{value:g}" for value in sorted({row.mpp or 0.0 for row in strange}))
+        why = f"nuclei can be found at {low:g} to {high:g} um/px, not at {values}."
+        lines.append(f"Nuclei were not counted in {len(strange)} of {len(rows)} images: {why}")
+    if 0 < len(unknown) + len(strange) < len(rows):
+        lines.append(f"Nuclei are of the other {len(rows) - len(unknown) - len(strange)} images.")
+    return lines
 
 
 def _units(rows: Sequence[Compared], by_patient: bool) -> list[str]:

@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 
 from restain.core.files import write_csv, write_json
 from restain.core.runs import versions
-from restain.evaluate.bootstrap import Estimate
+from restain.evaluate.bootstrap import INTERVAL, Estimate
 from restain.evaluate.measure import Failure
-from restain.evaluate.protocol import Interval
 from restain.stains.membrane import THRESHOLDS
 
-INTERVAL = Interval(confidence=0.95, resamples=2000, seed=0)
-ALL = "all"
-"""Stands for all levels together."""
 BINS = 31
 """About as many bars does the histogram of nuclei have."""
 SHOWN = 0.98
@@ -103,8 +99,9 @@ class Domain:
         images: names of the images that the means are over: those that every method has.
         methods: their names, in the order given.
         levels: the levels among the images, in order.
-        counts: nuclei by (method, level), ``all`` levels first; empty where the um/px is not known of every image.
-        membranes: by (method, level), likewise.
+        counts: nuclei by (method, level), level None for all together; over the images where they were counted, and
+            without the levels that have none of these.
+        membranes: by (method, level), likewise, over all ``images``.
         detector: what counted the nuclei.
         resampled: what the bootstrap drew: ``patient`` or ``image``.
         failures: images that could not be compared.
@@ -116,8 +113,8 @@ class Domain:
     images: Sequence[str]
     methods: Sequence[str]
     levels: Sequence[str]
-    counts: Mapping[tuple[str, str], Count]
-    membranes: Mapping[tuple[str, str], Curve]
+    counts: Mapping[tuple[str, str | None], Count]
+    membranes: Mapping[tuple[str, str | None], Curve]
     detector: str
     resampled: str
     failures: Sequence[Failure] = ()
@@ -125,15 +122,15 @@ class Domain:
     folders: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def groups(self) -> list[str]:
-        """All levels together, then each."""
-        return [ALL, *self.levels]
+    def groups(self) -> list[str | None]:
+        """All levels together (None), then each."""
+        return [None, *self.levels]
 
     def differences(self, method: str) -> NDArray[np.int64]:
-        """Nuclei of each image that every method has, real minus generated [n]; none where they were not counted."""
+        """Nuclei of each image that every method has, real minus generated [n], where they were counted."""
         shown = set(self.images)
         found = [row.nuclei for row in self.rows if row.method == method and row.image in shown]
-        return np.array([value for value in found if value is not None] if self.counts else [], np.int64)
+        return np.array([value for value in found if value is not None], np.int64)
 
     def edges(self) -> NDArray[np.float64]:
         """Edges of the histogram of nuclei, the same for every method; its middle bar is centred on 0 [bars + 1].
@@ -175,10 +172,13 @@ class Domain:
             if (count := self.counts.get((method, level)))
         }
         membranes = {level: _curve_document(self.membranes[method, level]) for level in self.groups}
-        return {"nuclei": nuclei or None, "membranes": membranes}
+        return {"nuclei": _by_level(nuclei) if nuclei else None, "membranes": _by_level(membranes)}
 
     def write(self, out: Path) -> None:
-        """Write ``images.csv``, ``membranes.csv``, ``nuclei.csv``, ``nuclei_histogram.csv`` and ``domain.json``."""
+        """Write ``images.csv``, ``membranes.csv``, ``nuclei.csv``, ``nuclei_histogram.csv`` and ``domain.json``.
+
+        In the tables, an empty level stands for all levels together.
+        """
         _write(out / "images.csv", [_image_line(row) for row in self.rows])
         keys = [(method, level) for method in self.methods for level in self.groups]
         _write(
@@ -190,7 +190,7 @@ class Domain:
             ],
         )
         if self.counts:
-            counts = {key: self.counts[key] for key in keys}
+            counts = {key: self.counts[key] for key in keys if key in self.counts}
             _write(
                 out / "nuclei.csv",
                 [
@@ -207,6 +207,11 @@ class Domain:
             {"method": method, "low": low, "high": high, "images": int(images), "share": images / found.sum()}
             for low, high, images in zip(edges[:-1], edges[1:], found, strict=True)
         ]
+
+
+def _by_level(found: Mapping[str | None, Any]) -> dict[str, Any]:
+    """All levels together apart from each: a level may be called whatever it likes."""
+    return {"overall": found[None], "levels": {level: own for level, own in found.items() if level is not None}}
 
 
 def _write(path: Path, lines: Sequence[Mapping[str, object]]) -> None:

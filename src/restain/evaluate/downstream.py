@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,16 @@ from restain.evaluate.downstream_data import (
     class_numbers,
     labelled_folder,
     load_images,
+    same_files,
     split_for_validation,
 )
 from restain.evaluate.downstream_results import STAINING, Downstream, Prediction, Scored, Staining, score
 from restain.evaluate.downstream_train import ClassifierOptions, Sample, imagenet_weights, train_and_test
-from restain.evaluate.folders import printable
+from restain.evaluate.folders import FAKE, printable
+from restain.evaluate.folders import REAL as IHC_FILES
+from restain.evaluate.folders import SOURCE as HE_FILES
+from restain.evaluate.measure import Failure
+from restain.evaluate.pairing import keep_others, some
 from restain.evaluate.run import evaluate
 from restain.nn.devices import make_fabric
 from restain.nn.weights import content_hash
@@ -45,11 +51,11 @@ class Sources:
     """Where the images of a downstream test lie.
 
     Attributes:
-        train: folders of generated IHC to train on, by stainer.
+        train: folders of generated IHC to train on, by stainer; no datasets, which hold none.
         test: real IHC to test on.
         real: real IHC to train on, for the reference; None leaves it out.
-        he: H&E to train on, for the reference H&E*; None leaves it out.
-        he_test: H&E to test that on.
+        he: H&E to train on, for the reference H&E*; None leaves it out. Of a dataset, its H&E.
+        he_test: H&E to test that on; likewise.
         external: what each stainer made of the test set's H&E, by stainer: measured, not trained on.
         pairs: a ``pairs.csv`` with level and patient of the training images.
         test_pairs: the same of the test images.
@@ -101,30 +107,37 @@ def downstream(
         workers: images read at a time.
 
     Raises:
-        RestainError: folders, levels or settings that make no test (what is wrong is named).
+        RestainError: folders, levels or settings that make no test (what is wrong is named), or test images among
+            those to train on.
         ItemError: a set without a readable image.
     """
-    _keep_others(out, sources)
+    keep_others(out, _folders(sources))
     entries = _entries(sources)
+    leaks = [line for entry in entries for line in _leaks(entry)]
     classes = sorted_levels(level for entry in entries for level in _levels(entry.train) | _levels(entry.test))
     if len(classes) < 2:
         raise RestainError(f"All images have level {classes[0]}: there is nothing to tell apart.")
     file, begins = imagenet_weights(options, weights)
     staining = _staining(sources, protocol, weights, workers)
-    tests: dict[Path, LabelledImages] = {}
+    tests: dict[tuple[Path, str], LabelledImages] = {}
+    names: dict[str, frozenset[str]] = {}
     scored: list[Scored] = []
     predictions: list[Prediction] = []
-    failures: dict[str, str] = {}
+    failures: list[Failure] = []
     warnings = [f"Trained from {begins}."] if file is None else []
+    warnings += leaks
     warnings += [f"External set: {note}" for note in staining.notes]
     with lock(out / ".lock"), progress_bar("downstream", len(entries) * options.seeds) as bar:
         fabric = make_fabric(options.accelerator, options.precision)
         fabric.launch()
         for entry in entries:
-            if entry.test.folder not in tests:
-                tests[entry.test.folder] = load_images(entry.test, options.size, workers)
-            train, test = load_images(entry.train, options.size, workers), tests[entry.test.folder]
-            failures |= train.failures | test.failures
+            key = (entry.test.folder, entry.test.role)
+            if key not in tests:
+                tests[key] = load_images(entry.test, options.size, workers)
+                failures += [Failure(name, None, reason) for name, reason in tests[key].failures.items()]
+            train, test = load_images(entry.train, options.size, workers), tests[key]
+            failures += [Failure(name, entry.name, reason) for name, reason in train.failures.items()]
+            names[entry.name] = frozenset(train.names)
             warnings += _warnings(entry, train, test, classes)
             trainings, counts = [], (0, 0)
             for seed in range(options.seed, options.seed + options.seeds):
@@ -144,19 +157,17 @@ def downstream(
         predictions=predictions,
         staining=staining,
         options=options,
-        failures=sorted(failures.items()),
-        warnings=list(dict.fromkeys(warnings)),
+        failures=failures,
+        warnings=list(dict.fromkeys([*warnings, *_other_names(names)])),
     )
     result.write(out)
     return result
 
 
-def _keep_others(out: Path, sources: Sources) -> None:
-    """Refuse a folder for results that is a run's, or one of the inputs."""
+def _folders(sources: Sources) -> list[Path]:
+    """Every folder of images."""
     folders = [*sources.train.values(), *(sources.external or {}).values()]
-    folders += [path for path in (sources.test, sources.real, sources.he, sources.he_test) if path is not None]
-    if (out / "run.json").exists() or out.resolve() in {folder.resolve() for folder in folders}:
-        raise RestainError(f"{out}: is a run or one of the folders of images. Choose another --out.")
+    return folders + [path for path in (sources.test, sources.real, sources.he, sources.he_test) if path is not None]
 
 
 def _entries(sources: Sources) -> list[_Entry]:
@@ -169,17 +180,54 @@ def _entries(sources: Sources) -> list[_Entry]:
         raise RestainError(f"--train {', '.join(taken)}: is what a reference is called; choose another name.")
     if not sources.train and sources.real is None and sources.he is None:
         raise RestainError("There is nothing to train on: give --train NAME=FOLDER, --real or --he.")
-    test = labelled_folder(sources.test, sources.test_split, sources.test_pairs)
-    entries = [
-        _Entry(name, labelled_folder(folder, sources.split, sources.pairs), test, False)
-        for name, folder in sources.train.items()
-    ]
+    to_train = partial(labelled_folder, split=sources.split, pairs=sources.pairs)
+    to_test = partial(labelled_folder, split=sources.test_split, pairs=sources.test_pairs)
+    test = to_test(sources.test, role=IHC_FILES)
+    entries = [_Entry(name, to_train(folder, role=FAKE), test, False) for name, folder in sources.train.items()]
     if sources.real is not None:
-        entries.append(_Entry(REAL, labelled_folder(sources.real, sources.split, sources.pairs), test, True))
+        entries.append(_Entry(REAL, to_train(sources.real, role=IHC_FILES), test, True))
     if sources.he is not None and sources.he_test is not None:
-        he_test = labelled_folder(sources.he_test, sources.test_split, sources.test_pairs)
-        entries.append(_Entry(HE, labelled_folder(sources.he, sources.split, sources.pairs), he_test, True))
+        he_test = to_test(sources.he_test, role=HE_FILES)
+        entries.append(_Entry(HE, to_train(sources.he, role=HE_FILES), he_test, True))
     return entries
+
+
+def _leaks(entry: _Entry, shown: int = 5) -> list[str]:
+    """A warning where names of images are both in training and in test, and nothing says that patients differ.
+
+    Raises:
+        RestainError: files are in both.
+    """
+    if same := same_files(entry.train, entry.test):
+        pairs = ", ".join(f"{ours} = {theirs}" for ours, theirs in same[:shown])
+        raise RestainError(
+            f"{entry.name}: {len(same)} test images are trained on ({pairs}{', ...' if len(same) > shown else ''}). "
+            "Such a test says nothing: leave them out of one side."
+        )
+    sides = [{image.name: image.patient for image in side.images} for side in (entry.train, entry.test)]
+    both = sorted(name for name in sides[0].keys() & sides[1].keys() if None in (sides[0][name], sides[1][name]))
+    if not both:
+        return []
+    return [
+        printable(
+            f"{entry.name}: {len(both)} image names are both in training and in test ({some(both, shown=shown)}): if "
+            "they show the same tissue, as what was generated for the test images does, its scores are too good."
+        )
+    ]
+
+
+def _other_names(names: Mapping[str, frozenset[str]], shown: int = 5) -> list[str]:
+    """A line for each entry that is not trained on the same images, by name, as the first one."""
+    first, *others = names
+    lines = []
+    for name in others:
+        if names[name] != names[first]:
+            lone = [sorted(names[first] - names[name]), sorted(names[name] - names[first])]
+            lines.append(
+                f"Training images differ: only {first}: {some(lone[0], shown=shown)}; only {name}: "
+                f"{some(lone[1], shown=shown)}. Scores compare where entries learn from the same images."
+            )
+    return lines
 
 
 def _levels(folder: LabelledFolder) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,9 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError, RestainError
 from restain.core.workers import cpu_threads
-from restain.data.levels import levels_from_names
-from restain.data.pairs_csv import read_pairs_csv
 from restain.data.split import split_groups
-from restain.evaluate.folders import FAKE, RealImage, find_images, named_files, printable, real_folder
+from restain.evaluate.folders import FAKE, RealImage, find_images, printable, real_folder
 from restain.evaluate.measure import bounded_map
-from restain.slides import read_image
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,15 @@ class LabelledFolder:
         folder: the folder.
         images: sorted by name, each with a level.
         unlabelled: names of images whose level is not known: they are not used.
+        role: what it holds, ``fake_B``, ``real_B`` or ``real_A``: of a dataset the folder alone does not say it.
+        ambiguous: names that several files carry, with the reason why none is used.
     """
 
     folder: Path
     images: tuple[RealImage, ...]
     unlabelled: tuple[str, ...]
+    role: str
+    ambiguous: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LabelledImages:
         levels: of the images [n].
         patients: of the images, None where unknown [n].
         digest: SHA-256 over names, levels, patients and files.
-        failures: the reason, by name, of images that could not be read.
+        failures: the reason, by name, of images that could not be read, or told from others of their name.
     """
 
     pixels: NDArray[np.uint8]
@@ -63,39 +65,68 @@ class LabelledImages:
         return tuple(map(str, self.patients)) if all(self.patients) else self.names
 
 
-def labelled_folder(folder: Path, split: str, pairs: Path | None) -> LabelledFolder:
-    """The images of ``folder`` (real or generated ones, or a patch-pair dataset's ``split``) with their levels.
+def labelled_folder(folder: Path, split: str, pairs: Path | None, role: str) -> LabelledFolder:
+    """The images of ``folder``, or of a patch-pair dataset's ``split``, with their levels.
 
     Levels come from a ``pairs.csv`` or from the names; generated images are called like the real ones, so theirs are
-    the same. Of a results folder with ``*_fake_B`` files, these alone are taken.
+    the same.
+
+    Args:
+        folder: images, a results folder (of which the files of ``role`` are taken), or a dataset.
+        split: of a dataset, and of the rows of ``pairs`` where they name several.
+        pairs: a ``pairs.csv``; None looks for one.
+        role: ``fake_B`` for generated images, ``real_B`` for IHC, ``real_A`` for H&E.
 
     Raises:
-        RestainError: no such folder, no images, or no level is known.
+        RestainError: no such folder, no images, a dataset for generated images, or no level is known.
     """
-    if any(path.stem.endswith(f"_{FAKE}") for path in find_images(folder, FAKE)):
-        images = _generated(folder, pairs)
-    else:
-        images = list(real_folder(folder, None, split, pairs).images.values())
+    if role == FAKE and folder.is_dir() and not find_images(folder, FAKE):
+        raise RestainError(
+            f"{folder}: no generated images in it (looked for PNG, JPEG and TIFF, also in images/ and {FAKE}/). A "
+            "dataset holds none: stain its H&E first, or train on its IHC with --real."
+        )
+    found = real_folder(folder, None, split, pairs, role)
+    images = list(found.images.values())
     known = tuple(image for image in images if image.level is not None)
     if not known:
         raise RestainError(
             f"{folder}: no image's level is known. File names carry it (00820_test_2+.png), or a pairs.csv with "
             "columns name and level."
         )
-    return LabelledFolder(folder, known, tuple(image.name for image in images if image.level is None))
+    unlabelled = tuple(image.name for image in images if image.level is None)
+    return LabelledFolder(folder, known, unlabelled, role, found.ambiguous)
 
 
-def _generated(folder: Path, pairs: Path | None) -> list[RealImage]:
-    """The ``*_fake_B`` files of a results folder, with the levels of their names or of the table given."""
-    files = named_files(folder, FAKE).files
-    levels = levels_from_names(files)
-    table = read_pairs_csv(pairs) if pairs is not None else None
-    images = []
-    for name, path in files.items():
-        row = table.row(folder.name, name) if table else None
-        image = RealImage(name, path, partial(read_image, path), levels.get(name))
-        images.append(replace(image, level=row.level or image.level, patient=row.patient) if row else image)
-    return images
+def same_files(train: LabelledFolder, test: LabelledFolder) -> list[tuple[Path, Path]]:
+    """Files of both sets that are equal, byte by byte; blank images (of one colour) may be, and damaged ones."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for image in test.images:
+        by_size[_size(image.path)].append(image.path)
+    digest = cache(_digest)
+    candidates = [(image, by_size[size]) for image in train.images if (size := _size(image.path)) in by_size]
+    return [
+        (image.path, path)
+        for image, paths in candidates
+        for path in paths
+        if digest(image.path) == digest(path) and _shows_something(image)
+    ]
+
+
+def _size(path: Path) -> int:
+    """Bytes; -1 of what is gone, which is said when it is read."""
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)
+
+
+def _shows_something(image: RealImage) -> bool:
+    try:
+        pixels = image.read()
+    except (ItemError, OSError):
+        return False
+    return bool((pixels != pixels[0, 0]).any())
 
 
 def load_images(labelled: LabelledFolder, size: int, workers: int | None = None) -> LabelledImages:
@@ -106,7 +137,7 @@ def load_images(labelled: LabelledFolder, size: int, workers: int | None = None)
     """
     pixels: list[NDArray[np.uint8]] = []
     kept: list[RealImage] = []
-    failures: dict[str, str] = {}
+    failures = dict(labelled.ambiguous)
     digest = hashlib.sha256()
     read = partial(_read, size=size)
     for image, found in bounded_map(read, labelled.images, workers or cpu_threads()):

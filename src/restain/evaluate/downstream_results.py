@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from restain.core.files import write_csv, write_json
 from restain.core.runs import versions
-from restain.evaluate.bootstrap import Estimate
+from restain.evaluate.bootstrap import INTERVAL, Estimate
 from restain.evaluate.classification import classification_scores, macro_f1
 from restain.evaluate.downstream_data import LabelledImages, class_numbers
 from restain.evaluate.downstream_train import ClassifierOptions
-from restain.evaluate.protocol import Interval
+from restain.evaluate.measure import Failure
 
-INTERVAL = Interval(confidence=0.95, resamples=2000, seed=0)
 STAINING = ("ssim", "fid", "dists")
 """What TDKstain's Table 2 has beside the classifier's scores."""
 
@@ -98,7 +97,7 @@ class Downstream:
         predictions: of every test image by every training.
         staining: SSIM, FID, DISTS on the external set.
         options: how the classifiers were trained.
-        failures: images that could not be read, with the reason.
+        failures: images that could not be read, with the entry whose training they were for; None: to test on.
         warnings: what a reader must know.
     """
 
@@ -107,7 +106,7 @@ class Downstream:
     predictions: Sequence[Prediction]
     staining: Staining
     options: ClassifierOptions
-    failures: Sequence[tuple[str, str]] = ()
+    failures: Sequence[Failure] = ()
     warnings: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
@@ -141,7 +140,9 @@ class Downstream:
             "options": {name: str(value) if isinstance(value, str) else value for name, value in options.items()},
             "interval": {**asdict(INTERVAL), "kind": "percentile bootstrap"},
             "staining": {"protocol": self.staining.protocol or None, "not_computed": dict(self.staining.reasons)},
-            "failures": [{"image": name, "reason": reason} for name, reason in self.failures],
+            "failures": [
+                {"image": failure.image, "entry": failure.method, "reason": failure.reason} for failure in self.failures
+            ],
             "warnings": list(self.warnings),
             "versions": versions(),
         }

@@ -21,14 +21,13 @@ from torch import Tensor
 
 from restain.core.errors import RestainError
 from restain.evaluate.classification import classification_scores
+from restain.nn.backbones import imagenet_normalised
 from restain.nn.devices import Accelerator, Precision
 from restain.nn.resnet import RESNET50_FILE, ResNet50
-from restain.nn.weights import cached_weights
+from restain.nn.weights import find_weights
 
 FULL_WIDTH = 64
 """Channels of the ResNet-50 of the paper, the one that ImageNet weights fit."""
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, with which the usual weights were trained."""
 DECAY = 1e-4
 
 
@@ -85,8 +84,7 @@ def imagenet_weights(options: ClassifierOptions, folder: Path | None) -> tuple[P
     """The file of ImageNet weights, if there is one that fits, and in words what the training begins with."""
     if options.width != FULL_WIDTH:
         return None, "random weights (ImageNet's fit the full width alone)"
-    own = None if folder is None else folder / RESNET50_FILE
-    path = own if own is not None and own.is_file() else cached_weights(RESNET50_FILE)
+    path = find_weights(RESNET50_FILE, folder)
     if path is None:
         return None, f"random weights ({RESNET50_FILE} is neither in --weights nor in the cache)"
     return path, f"ImageNet's weights ({RESNET50_FILE})"
@@ -197,8 +195,7 @@ def _turned(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def _input(images: NDArray[np.uint8], fabric: Fabric) -> Tensor:
     """uint8 [n, size, size, 3] as the network takes it."""
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(fabric.device).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = (torch.tensor(values, device=batch.device).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
-    return (batch - mean) / deviation
+    return imagenet_normalised(batch)
 
 
 def predict(fabric: Fabric, network: Any, pixels: NDArray[np.uint8], batch: int) -> NDArray[np.float64]:

@@ -15,10 +15,12 @@ from restain.data.layouts import detect_layout, image_files
 from restain.data.levels import levels_from_names
 from restain.data.pairs_csv import PairsTable, read_pairs_csv
 from restain.data.reading import read_dataset
+from restain.data.records import Side
 from restain.slides import read_image
 
 # How pix2pix, CycleGAN and CUT mark the files, or name the folders, of a results folder.
 FAKE, REAL, SOURCE = "fake_B", "real_B", "real_A"
+SIDES: Mapping[Side, str] = {"he": "H&E", "ihc": "IHC"}
 
 
 @dataclass(frozen=True)
@@ -69,34 +71,39 @@ class NamedFiles:
     ambiguous: Mapping[str, str]
 
 
-def real_folder(real: Path, he: Path | None = None, split: str = "test", pairs: Path | None = None) -> RealFolder:
+def real_folder(
+    real: Path, he: Path | None = None, split: str = "test", pairs: Path | None = None, role: str = REAL
+) -> RealFolder:
     """The real images in ``real``.
 
     Args:
         real: a folder of images (``IHC/test``), a results folder with ``*_real_B`` files, or a patch-pair dataset in
             any layout that ``restain.data`` reads (then the images of ``split``, with their H&E).
         he: folder of H&E images under the same names, for the pictures only; None looks for the dataset that ``real``
-            lies in.
-        split: which split of a dataset.
+            lies in, or the ``*_real_A`` files of a results folder.
+        split: which split of a dataset; of generated images, that of their rows in ``pairs.csv`` unless their folder
+            has the name of one. Of a folder of real images the folder's name is the split.
         pairs: a ``pairs.csv`` with levels and patients; None looks for one in ``real`` and in the two folders above it.
             Pairs that it marks as not kept are left out.
+        role: which files of a results folder: ``real_B``, ``real_A`` (of a dataset, its H&E) or ``fake_B``.
 
     Raises:
         RestainError: no such folder, or no images in it.
     """
     if not real.is_dir():
         raise RestainError(f"{real}: no such folder. --real wants the folder of real images.")
-    found = find_images(real, REAL)
+    found = find_images(real, role)
     he = he or (_he_beside(real) if found else None)
     he_files = named_files(he, SOURCE).files if he else {}
+    table = _pairs_table(real, pairs)
     if found:
-        listed = _named(found, REAL)
+        listed = _named(found, role)
         images = {name: RealImage(name, path, partial(read_image, path)) for name, path in listed.files.items()}
         ambiguous = listed.ambiguous
-        split = real.name
+        if role != FAKE or (table and any(row.split == real.name for row in table.rows)):
+            split = real.name
     else:
-        images, ambiguous = _dataset_images(real, split), {}
-    table = _pairs_table(real, pairs)
+        images, ambiguous = _dataset_images(real, split, "he" if role == SOURCE else "ihc"), {}
     images = _with_table(images, table, split)
     dropped = frozenset(row.name for row in table.rows if not row.kept) if table else frozenset()
     return RealFolder({name: _with_he(images[name], he_files.get(name)) for name in sorted(images)}, ambiguous, dropped)
@@ -149,14 +156,14 @@ def _named(paths: list[Path], role: str) -> NamedFiles:
     return NamedFiles({name: same[0] for name, same in sorted(files.items()) if len(same) == 1}, ambiguous)
 
 
-def _dataset_images(root: Path, split: str) -> dict[str, RealImage]:
-    """The IHC images of one split of the dataset in ``root``, also those without an H&E partner."""
+def _dataset_images(root: Path, split: str, side: Side) -> dict[str, RealImage]:
+    """The images of one side and split of the dataset in ``root``, also those without a partner."""
     dataset = read_dataset(root)
     images = {
         record.name: RealImage(
             name=record.name,
-            path=record.ihc,
-            read=partial(record.read_side, "ihc"),
+            path=record.ihc if side == "ihc" else record.he,
+            read=partial(record.read_side, side),
             level=record.level,
             patient=record.patient,
             read_he=partial(record.read_side, "he"),
@@ -165,18 +172,20 @@ def _dataset_images(root: Path, split: str) -> dict[str, RealImage]:
         for record in dataset.split(split)
     }
     for lone in dataset.lone:
-        if lone.split == split and lone.side == "ihc":
-            images[lone.name] = RealImage(
-                lone.name, lone.path, partial(lone.read_side, "ihc"), lone.level, mpp=lone.mpp
-            )
+        if lone.split == split and lone.side == side:
+            images[lone.name] = RealImage(lone.name, lone.path, partial(lone.read_side, side), lone.level, mpp=lone.mpp)
     if not images:
         has = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none"
-        raise RestainError(f"{root}: no IHC images in split {split!r}; it has {has}. Choose one with --split.")
+        raise RestainError(
+            f"{root}: no {SIDES[side]} images in split {split!r}; it has {has}. Choose one with --split."
+        )
     return images
 
 
 def _he_beside(real: Path) -> Path | None:
-    """The H&E folder of the dataset in which ``real`` is the folder of IHC images (``HE/test`` of ``IHC/test``)."""
+    """Where the H&E of ``real`` lies: its own ``*_real_A`` files, or ``HE/test`` beside ``IHC/test`` of a dataset."""
+    if any(path.stem.endswith(f"_{SOURCE}") or path.parent.name == SOURCE for path in find_images(real, SOURCE)):
+        return real
     for root in real.resolve().parents[:2]:
         try:
             _, splits = detect_layout(root)

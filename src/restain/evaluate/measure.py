@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from restain.core.errors import ItemError
+from restain.core.errors import ItemError, RestainError
 from restain.evaluate.folders import RealImage, printable
 from restain.evaluate.reference import DabHistogram, dab_histogram
 from restain.metrics import ImagePair, PairMetric, SetMetric
@@ -196,7 +196,12 @@ def bounded_map(function: Callable[[T], R], items: Sequence[T], workers: int) ->
     """``function`` of every item, in order, ``workers`` at a time; at most twice as many wait, finished or not.
 
     Threads, not processes: decoding, NumPy and OpenCV let go of the interpreter lock, and nothing has to be copied.
+
+    Raises:
+        RestainError: fewer than one worker.
     """
+    if workers < 1:
+        raise RestainError(f"--workers {workers}: give how many images are looked at at a time, 1 or more.")
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

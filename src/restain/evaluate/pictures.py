@@ -17,15 +17,14 @@ from restain.data.levels import sorted_levels
 from restain.evaluate.folders import RealImage
 from restain.metrics import Direction, ImagePair
 from restain.metrics.dab_map import dab_map
-from restain.metrics.local_stain_error import local_stain_error_map
+from restain.metrics.local_stain_error import COARSEST, local_stain_error_map
 from restain.slides import read_image
 from restain.stains import ClassicalNuclei
+from restain.stains.nuclei import NUCLEI_MPP
 
 MAX_SIDE = 512
 MANY = 8
 """From so many images on, the three worst are shown."""
-FINEST, COARSEST = 0.05, 2.0
-"""um/px between which nuclei are looked for; the local stain error has no meaning above the latter."""
 
 Values = TypeVar("Values", np.uint8, np.float32)
 
@@ -203,7 +202,7 @@ def _nuclei(
     images: Mapping[str | None, NDArray[np.uint8]], mpp: float | None, scale: float
 ) -> dict[str | None, NDArray[np.float64]]:
     """Centres of nuclei in the images, times ``scale``; none where nuclei of such um/px cannot be told."""
-    if mpp is None or not FINEST <= mpp <= COARSEST:
+    if mpp is None or not NUCLEI_MPP[0] <= mpp <= NUCLEI_MPP[1]:
         return {}
     detector = ClassicalNuclei()
     return {method: detector(image, mpp) * scale for method, image in images.items()}

@@ -101,7 +101,8 @@ class Ranking:
         invalid: those that a table or the readers declared invalid: they have no rank.
         psnr_weight: weight of the rank by PSNR.
         ssim_weight: weight of the rank by SSIM.
-        mixed: how the entries' protocols, images or data differ, where that was let pass; one line each.
+        mixed: how the entries' protocols, images or data differ, or what of one entry is not alike, where that was let
+            pass; one line each.
     """
 
     ranked: Sequence[Ranked]
@@ -158,10 +159,10 @@ def rank(
         entries: at least one valid one, of different names.
         psnr_weight: weight of the rank by PSNR.
         ssim_weight: weight of the rank by SSIM.
-        mixed: rank entries although their protocols, data or images differ.
+        mixed: rank entries although their protocols, data or images differ, or an entry averages what is not alike.
 
     Raises:
-        RestainError: they differ and ``mixed`` is not given (what differs is named), none is valid, or two have one
+        RestainError: that is so and ``mixed`` is not given (what differs is named), none is valid, or two have one
             name.
     """
     names = [entry.team for entry in entries]
@@ -189,7 +190,7 @@ def rank(
 
 
 def _differences(entries: Sequence[Entry]) -> list[str]:
-    """What keeps entries from being compared, one line each."""
+    """What keeps entries from being compared, or one of them from being a mean, one line each."""
     lines = []
     protocols = {entry.team: entry.protocol_text for entry in entries}
     if len({entry.protocol and entry.protocol.hash for entry in entries}) > 1:
@@ -197,6 +198,7 @@ def _differences(entries: Sequence[Entry]) -> list[str]:
     data = {entry.team: entry.fingerprint or "not stated" for entry in entries}
     if len(set(data.values())) > 1:
         lines.append(f"fingerprints of the real images differ: {_listed(data)}")
+    lines += [f"{entry.team} averages what is not alike: {line}" for entry in entries for line in entry.mixtures]
     return [*lines, *_other_images(entries)]
 
 
@@ -264,6 +266,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         "images": entry.images or None,
         "infinite_psnr": entry.infinite,
         "sharpness_ratio": entry.sharpness,
+        "mixtures": list(entry.mixtures),
         "overall": {metric: asdict(value) for metric, value in entry.overall.items()},
         "levels": {
             level: {metric: asdict(value) for metric, value in values.items()} for level, values in entry.levels.items()

@@ -19,10 +19,11 @@ from restain.core.workers import cpu_threads
 from restain.evaluate.folders import FAKE, NamedFiles, RealFolder, RealImage, named_files, printable, real_folder
 from restain.evaluate.matching import mixtures, stated_views
 from restain.evaluate.measure import Failure, Job, Measured, Ready, bounded_map, measure, without_refused
+from restain.evaluate.pairing import ambiguous, keep_others, lone_names, some, some_in_common
 from restain.evaluate.pictures import Candidate, Pictures, choose_pictures
 from restain.evaluate.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from restain.evaluate.ready import ready_metrics
-from restain.evaluate.results import Row, Summary, Unpaired
+from restain.evaluate.results import Row, Summary
 from restain.evaluate.tables import method_tables, reference_table, resampled_units
 from restain.infer.record import recorded_origins
 from restain.metrics import METRICS
@@ -88,7 +89,7 @@ def evaluate(
     """
     rules = load_protocol(protocol)
     if out is not None:
-        _keep_others(Path(out), [Path(real), *map(Path, fake.values() if isinstance(fake, Mapping) else [fake])])
+        keep_others(Path(out), [Path(real), *map(Path, fake.values() if isinstance(fake, Mapping) else [fake])])
     real = Path(real)
     if isinstance(fake, str | Path):
         fake = {printable(Path(fake).resolve().name): Path(fake)}
@@ -99,10 +100,9 @@ def evaluate(
         raise RestainError(f"--mpp {mpp}: give the um/px of the images, above 0.")
     reals = real_folder(real, he, split, pairs)
     found = {method: named_files(folder, FAKE) for method, folder in fakes.items()}
-    unpaired = {method: _unpaired(reals, files) for method, files in found.items()}
+    unpaired = {method: lone_names(reals, files) for method, files in found.items()}
     for method, files in found.items():
-        if not reals.images.keys() & files.files.keys():
-            raise RestainError(_nothing_in_common(real, fakes[method], unpaired[method]))
+        some_in_common(real, fakes[method], reals, files)
     origins = {
         method: recorded_origins(files.files[name] for name in reals.images if name in files.files)
         for method, files in found.items()
@@ -125,7 +125,7 @@ def evaluate(
         name: f"{name} is not computed, for these images are not what it takes. {reason}"
         for name, reason in refused.items()
     }
-    failures = [*_ambiguous(reals, found), *(failure for item in measured for failure in item.failures)]
+    failures = [*ambiguous(reals, found), *(failure for item in measured for failure in item.failures)]
     if not_computed.keys() >= rules.metrics.keys():
         raise ItemError("No metric of the protocol can be computed.\n  " + "\n  ".join(not_computed.values()))
     common = [item for item in measured if len(item.values) == len(fakes)]
@@ -164,18 +164,6 @@ def evaluate(
     return summary
 
 
-def _keep_others(out: Path, inputs: Sequence[Path]) -> None:
-    """Refuse a folder for results that is a run's (its ``metrics.csv`` is the loss log) or one of the inputs.
-
-    Raises:
-        RestainError: it is.
-    """
-    if (out / "run.json").exists():
-        raise RestainError(f"{out}: is a run folder, whose metrics.csv would be overwritten. Choose another --out.")
-    if out.resolve() in {folder.resolve() for folder in inputs}:
-        raise RestainError(f"{out}: is one of the folders to be compared. Choose another --out.")
-
-
 def _with_mpp(image: RealImage, stated: float | None, assumed: float | None) -> RealImage:
     """The image with its um/px: as stated, else its own, else as the protocol takes it."""
     known = stated or image.mpp
@@ -195,31 +183,11 @@ def _partners(name: str, found: Mapping[str, NamedFiles]) -> dict[str, Path]:
     return {method: files.files[name] for method, files in found.items() if name in files.files}
 
 
-def _unpaired(reals: RealFolder, fakes: NamedFiles) -> Unpaired:
-    """The names that only one of the two folders has; names that several files carry are reported elsewhere."""
-    real, fake = {*reals.images, *reals.ambiguous}, {*fakes.files, *fakes.ambiguous}
-    return Unpaired(tuple(sorted(real - fake)), tuple(sorted(fake - real - reals.dropped)))
-
-
-def _nothing_in_common(real: Path, fake: Path, unpaired: Unpaired) -> str:
-    return (
-        f"{real} and {fake} have no image name in common.\n"
-        f"  real: {_some(unpaired.without_fake)}\n  generated: {_some(unpaired.without_real)}\n"
-        "Images are paired by file name without suffix (and without _fake_B, _real_B); rename one side."
-    )
-
-
 def _nothing_measured(failures: Sequence[Failure], methods: int) -> str:
-    reasons = _some([f"{failure.image}: {failure.reason}" for failure in failures], "\n  ")
+    reasons = some([f"{failure.image}: {failure.reason}" for failure in failures], "\n  ")
     if methods > 1:
         return f"No image could be measured for every method, so their means cannot be compared.\n  {reasons}"
     return f"No image could be measured.\n  {reasons}"
-
-
-def _some(names: Sequence[str], separator: str = ", ", shown: int = 10) -> str:
-    """The first of ``names`` and how many more there are."""
-    more = f"{separator}and {len(names) - shown} more" if len(names) > shown else ""
-    return separator.join(names[:shown]) + more if names else "none"
 
 
 def _measure(jobs: Sequence[Job], metrics: Ready, workers: int) -> list[Measured]:
@@ -234,14 +202,6 @@ def _measure(jobs: Sequence[Job], metrics: Ready, workers: int) -> list[Measured
                 bar.note(item.image.name)
                 bar.advance()
     return measured
-
-
-def _ambiguous(reals: RealFolder, found: Mapping[str, NamedFiles]) -> list[Failure]:
-    """A failure for each name that several files of one folder carry."""
-    failures = [Failure(name, None, reason) for name, reason in reals.ambiguous.items()]
-    for method, files in found.items():
-        failures += [Failure(name, method, reason) for name, reason in files.ambiguous.items()]
-    return failures
 
 
 def _rows(measured: Sequence[Measured], methods: Sequence[str]) -> list[Row]:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from restain.core.errors import ItemError, RestainError
-from restain.core.files import read_csv, read_json
+from restain.core.files import read_json
 from restain.data.levels import levels_from_names
 from restain.evaluate.bootstrap import Estimate
-from restain.evaluate.folders import printable
 from restain.evaluate.protocol import DEFAULT_PROTOCOL, Interval, load_protocol
+from restain.evaluate.score_cells import (
+    Line,
+    mean_sharpness,
+    number,
+    one_answer,
+    stem,
+    table_rows,
+    tidy,
+    view_count,
+    yes_or_no,
+)
 from restain.evaluate.tables import Table, table
 
 IMAGE_COLUMNS = ("image", "ihc", "ihc_pred", "he")
 """Columns that name an image, the first that is there counts; the last three hold paths in BCIStainer's tables."""
 METHOD_COLUMNS = ("method", "team")
-YES, NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Entry:
         overall: estimates of psnr and ssim over all images; empty likewise.
         intervals: how the estimates' intervals were made, in words.
         sharpness: mean sharpness ratio; None where nothing says.
+        mixtures: why its values should not have been averaged, one sentence each; empty where nothing speaks against.
     """
 
     team: str
@@ -70,6 +79,7 @@ class Entry:
     overall: Mapping[str, Estimate] = field(default_factory=dict)
     intervals: str = ""
     sharpness: float | None = None
+    mixtures: tuple[str, ...] = ()
 
     @property
     def views_text(self) -> str:
@@ -89,8 +99,9 @@ def read_entries(results: Sequence[tuple[str | None, Path]]) -> list[Entry]:
 
     A result is a folder that ``restain evaluate`` wrote (an entry for each method), a CSV ``team,psnr,ssim`` (also
     ``valid``, ``views``, ``sharpness_ratio``), or a CSV of values per image: ``image`` (or BCIStainer's ``ihc``),
-    ``psnr``, ``ssim``, also ``level``, ``patient``, ``method``. Where two results have methods of one name, the
-    result's own name goes before it.
+    ``psnr``, ``ssim``, also ``level``, ``patient``, ``method``, and ``valid``, ``views``, ``sharpness_ratio``, of which
+    the former two are the same for all images of a method. Where two results have methods of one name, the result's
+    own name goes before it.
 
     Args:
         results: each with the name that the user gives it; None takes the team's or method's, or that of the file.
@@ -109,8 +120,8 @@ def read_entries(results: Sequence[tuple[str | None, Path]]) -> list[Entry]:
         groups.append((path, found))
     teams = Counter(entry.team for _, found in groups for entry in found)
     return [
-        replace(entry, team=f"{_stem(path)}/{entry.team}")
-        if teams[entry.team] > 1 and path.is_dir() and _stem(path) != entry.team
+        replace(entry, team=f"{stem(path)}/{entry.team}")
+        if teams[entry.team] > 1 and path.is_dir() and stem(path) != entry.team
         else entry
         for path, found in groups
         for entry in found
@@ -138,8 +149,8 @@ def with_verdicts(entries: Sequence[Entry], readers: Path) -> list[Entry]:
     Raises:
         RestainError: it cannot be read, names an entry that there is not, or says neither yes nor no.
     """
-    rows = _rows(readers, ["team", "valid"])
-    verdicts = {_team(row, where): _yes_or_no(row["valid"], where) for where, row in rows}
+    rows = table_rows(readers, ["team", "valid"])
+    verdicts = {_team(row, where): yes_or_no(row["valid"], where) for where, row in rows}
     _by_name(entries, verdicts, str(readers))
     return [replace(entry, valid=verdicts.get(entry.team, entry.valid)) for entry in entries]
 
@@ -177,12 +188,23 @@ def _read_summary(path: Path) -> list[Entry]:
         methods = dict(document["methods"])
         made = document["interval"]
         intervals = f"{made['confidence']:.0%} bootstrap over {made['units']} {made['resampled']}s"
-        return [
+        mixtures = [str(sentence) for sentence in document.get("mixtures", [])]
+        entries = [
             _from_summary(str(name), method, path.parent, protocol, str(document["dataset_fingerprint"]), intervals)
             for name, method in methods.items()
         ]
+        return [
+            replace(entry, mixtures=_own_sentences(name, methods, mixtures))
+            for name, entry in zip(methods, entries, strict=True)
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RestainError(f"{path}: not a summary of `restain evaluate` ({error!r}).") from error
+
+
+def _own_sentences(name: str, methods: Collection[str], sentences: Sequence[str]) -> tuple[str, ...]:
+    """Those that are not about another method: a sentence about one begins with its name."""
+    others = tuple(f"{method}: " for method in methods if method != name)
+    return tuple(line for line in sentences if line.startswith(f"{name}: ") or not line.startswith(others))
 
 
 def _from_summary(
@@ -199,7 +221,7 @@ def _from_summary(
         raise RestainError(f"{source}: {name} has no mean PSNR or SSIM.")
     sharpness = overall.get("sharpness_ratio", {}).get("mean")
     return Entry(
-        team=_tidy(name),
+        team=tidy(name),
         source=source,
         psnr=math.inf if psnr.mean is None else psnr.mean,
         ssim=ssim.mean,
@@ -220,7 +242,7 @@ def _from_summary(
 
 def _read_table(path: Path) -> list[Entry]:
     """The entries of a CSV: of teams if it has no column that names images."""
-    rows = _rows(path, ["psnr", "ssim"])
+    rows = table_rows(path, ["psnr", "ssim"])
     columns = rows[0][1]
     image = next((name for name in IMAGE_COLUMNS if name in columns), None)
     if image is not None:
@@ -233,31 +255,30 @@ def _read_table(path: Path) -> list[Entry]:
     return _per_team(path, rows)
 
 
-def _per_team(path: Path, rows: Sequence[tuple[str, dict[str, str]]]) -> list[Entry]:
+def _per_team(path: Path, rows: Sequence[Line]) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for where, row in rows:
         team = _team(row, where)
         if team in entries:
             raise RestainError(f"{where}: team {team!r} is there twice.")
-        views, sharpness = row.get("views", ""), row.get("sharpness_ratio", "")
         entries[team] = Entry(
             team=team,
             source=path,
-            psnr=_number(row, "psnr", where, 0, math.inf),
-            ssim=_number(row, "ssim", where, -1, 1),
-            valid=_yes_or_no(row["valid"], where) if "valid" in row else True,
-            views=_views(views, where) if views else None,
-            sharpness=_number(row, "sharpness_ratio", where, 0, math.inf) if sharpness else None,
+            psnr=number(row, "psnr", where, 0, math.inf),
+            ssim=number(row, "ssim", where, -1, 1),
+            valid=yes_or_no(row["valid"], where) if "valid" in row else True,
+            views=view_count(row.get("views", ""), where),
+            sharpness=number(row, "sharpness_ratio", where, 0, math.inf) if row.get("sharpness_ratio") else None,
         )
     return list(entries.values())
 
 
-def _per_image(path: Path, rows: Sequence[tuple[str, dict[str, str]]], image: str) -> list[Entry]:
+def _per_image(path: Path, rows: Sequence[Line], image: str) -> list[Entry]:
     """An entry for each method in a table of images, or one that is called like the file."""
     method = next((name for name in METHOD_COLUMNS if name in rows[0][1]), None)
-    groups: dict[str, dict[str, tuple[str, dict[str, str]]]] = {}
+    groups: dict[str, dict[str, Line]] = {}
     for where, row in rows:
-        name, own = _stem(row[image]), _tidy(row[method]) if method else _called(path)
+        name, own = stem(row[image]), tidy(row[method]) if method else _called(path)
         if not name or not own:
             raise RestainError(f"{where}: no {method if name else image}.")
         if name in groups.setdefault(own, {}):
@@ -267,9 +288,9 @@ def _per_image(path: Path, rows: Sequence[tuple[str, dict[str, str]]], image: st
     return [_from_images(own, path, images, interval) for own, images in groups.items()]
 
 
-def _from_images(team: str, path: Path, images: Mapping[str, tuple[str, dict[str, str]]], interval: Interval) -> Entry:
+def _from_images(team: str, path: Path, images: Mapping[str, Line], interval: Interval) -> Entry:
     values = [
-        {"psnr": _number(row, "psnr", where, 0, math.inf, infinite=True), "ssim": _number(row, "ssim", where, -1, 1)}
+        {"psnr": number(row, "psnr", where, 0, math.inf, infinite=True), "ssim": number(row, "ssim", where, -1, 1)}
         for where, row in images.values()
     ]
     named = levels_from_names(images)
@@ -289,6 +310,9 @@ def _from_images(team: str, path: Path, images: Mapping[str, tuple[str, dict[str
         infinite=psnr.infinite,
         levels=found.levels,
         overall=found.overall,
+        valid=one_answer(images.values(), "valid", yes_or_no, True),
+        views=one_answer(images.values(), "views", view_count, None),
+        sharpness=mean_sharpness(images.values()),
         intervals=(
             f"{interval.confidence:.0%} bootstrap over {len(set(units))} {unit}s, {interval.resamples} samples, seed "
             f"{interval.seed}"
@@ -296,72 +320,14 @@ def _from_images(team: str, path: Path, images: Mapping[str, tuple[str, dict[str
     )
 
 
-def _rows(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV, each with its place for messages; columns in lower case, cells stripped."""
-    try:
-        found = read_csv(path)
-    except ItemError as error:
-        raise RestainError(f"{error} Save it as CSV in UTF-8, with commas between cells.") from error
-    if not found:
-        raise RestainError(f"{path}: no rows. Give a header with {', '.join(required)}, and a line for each entry.")
-    rows = []
-    for line, row in enumerate(found, start=2):
-        where = f"{path}: line {line}"
-        if None in row or None in row.values():
-            raise RestainError(f"{where}: more or fewer cells than the header has (a decimal comma?).")
-        rows.append((where, {column.strip().lower(): cell.strip() for column, cell in row.items()}))
-    if missing := [column for column in required if column not in rows[0][1]]:
-        raise RestainError(f"{path}: no column {', '.join(missing)}; it has {', '.join(rows[0][1])}.")
-    return rows
-
-
-def _number(row: Mapping[str, str], column: str, where: str, low: float, high: float, infinite: bool = False) -> float:
-    """The number in a cell, from ``low`` to ``high``."""
-    try:
-        value = math.nan if "_" in row[column] else float(row[column])  # Python reads 20_0 as 200
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high or (math.isinf(value) and not infinite):
-        bounds = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise RestainError(f"{where}: {column} {row[column]!r} is not a number, {bounds}.")
-    return value
-
-
-def _views(text: str, where: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise RestainError(f"{where}: views {text!r} is not a number of test-time views, 1 or more.")
-    return int(text)
-
-
-def _yes_or_no(text: str, where: str) -> bool:
-    if text.lower() in YES:
-        return True
-    if text.lower() in NO:
-        return False
-    raise RestainError(f"{where}: valid {text!r} is neither yes nor no (nor true, false, 1, 0).")
-
-
 def _team(row: Mapping[str, str], where: str) -> str:
-    return _tidy(row["team"]) or _nameless(where)
+    return tidy(row["team"]) or _nameless(where)
 
 
 def _nameless(where: str) -> str:
     raise RestainError(f"{where}: no team.")
 
 
-def _tidy(name: str) -> str:
-    """A name on one line, without control characters."""
-    return printable(" ".join("".join(sign if sign.isprintable() else " " for sign in name).split()))
-
-
-def _stem(path: str | Path) -> str:
-    """Name of a file of any system without its suffix; of a folder, its name."""
-    if isinstance(path, Path):
-        return _tidy(path.resolve().name)
-    name = re.split(r"[\\/]", path)[-1]
-    return _tidy(re.sub(r"\.(png|jpe?g|tiff?)$", "", name, flags=re.IGNORECASE))
-
-
 def _called(path: Path) -> str:
     """What a table of images is called: its file's name, or its folder's where that says nothing."""
-    return _tidy(path.resolve().parent.name if path.stem == "metrics" else path.stem)
+    return tidy(path.resolve().parent.name if path.stem == "metrics" else path.stem)

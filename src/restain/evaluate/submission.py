@@ -18,7 +18,7 @@ from restain.core.files import read_csv
 from restain.core.progress import progress_bar
 from restain.core.workers import cpu_threads
 from restain.data.layouts import IMAGE_SUFFIXES, image_files
-from restain.evaluate.folders import find_images, printable
+from restain.evaluate.folders import REAL, named_files, printable
 from restain.evaluate.measure import bounded_map
 from restain.infer.record import RECORD
 from restain.slides import read_image
@@ -89,24 +89,23 @@ class Expected:
 def expected_of_folder(real: Path) -> Expected:
     """Names and sizes of the images in ``real``: the real IHC, or the H&E that was stained.
 
+    Of a results folder of pix2pix, CycleGAN or CUT these are the real IHC, by their names without ``_real_B``.
+
     Raises:
         RestainError: no such folder, no images in it, or one cannot be read.
     """
     if not real.is_dir():
         raise RestainError(f"{real}: no such folder. --real wants the folder of the real IHC, or of the H&E.")
-    files = find_images(real, "real_B")
-    if not files:
-        raise RestainError(f"{real}: no images in it (PNG, JPEG or TIFF).")
+    listed = named_files(real, REAL)
+    if listed.ambiguous:
+        raise RestainError(f"{real}: {next(iter(listed.ambiguous.values()))}")
     sizes: dict[str, Size | None] = {}
-    for path in files:
-        name = printable(path.stem)
-        if name in sizes:
-            raise RestainError(f"{real}: several files are called {name}, but for the suffix. Remove all but one.")
+    for name, path in listed.files.items():
         try:
             sizes[name] = _size(path)
         except (ItemError, OSError) as error:
             raise RestainError(f"{error} Without it nothing says what its partner should be.") from error
-    return Expected(sizes, {printable(path.stem): path for path in files})
+    return Expected(sizes, listed.files)
 
 
 def expected_of_table(path: Path) -> Expected:

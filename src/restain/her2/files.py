@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from restain.core.files import atomic_path, write_csv
 from restain.her2.score import Scored
@@ -70,19 +71,14 @@ def write_geojson(path: Path, scored: Scored) -> None:
 
 def _features(scored: Scored) -> Iterator[dict[str, object]]:
     chosen = np.flatnonzero(scored.classes.counted)
-    width, height = (float(side) for side in scored.document["size"])  # type: ignore[attr-defined]
+    limits = np.array([float(side) for side in scored.document["size"]])  # type: ignore[attr-defined]
     for start in range(0, len(chosen), _BATCH):
         part = chosen[start : start + _BATCH]
         cells, classes = scored.cells.take(part), scored.classes.take(part)
-        every = slice(None, None, 2)  # 16 corners are enough
-        limits = np.array([width, height])
-        rings = []
-        for radius in (cells.course, cells.outline):
-            um = radius[:, every].astype(np.float64) / scored.mpp
-            x = cells.x[:, None] + um * np.cos(ANGLES[every])
-            y = cells.y[:, None] + um * np.sin(ANGLES[every])
-            ring = np.clip(np.stack([x, y], axis=2), 0, limits).round(1)
-            rings.append(np.concatenate([ring, ring[:, :1]], axis=1).tolist())
+        centres = np.column_stack([cells.x, cells.y]).astype(np.float64)
+        # A nucleus lies in its cell: where the outline found for it reaches beyond the membrane's, the latter holds.
+        radii = (cells.course, np.minimum(cells.outline, cells.course))
+        rings = [_rings(centres, radius.astype(np.float64) / scored.mpp, limits) for radius in radii]
         for i in range(len(cells)):
             number = int(classes.membrane[i])
             yield {
@@ -100,3 +96,20 @@ def _features(scored: Scored) -> Iterator[dict[str, object]]:
                     },
                 },
             }
+
+
+def _rings(
+    centres: NDArray[np.float64], radii: NDArray[np.float64], limits: NDArray[np.float64]
+) -> list[list[list[float]]]:
+    """Closed outlines in px around centres (x, y) [n, 2], from radii in px at ``ANGLES`` [n, angles].
+
+    Each ray ends at the image's border (``limits``: width, height), so that a ring stays one whose corners follow each
+    other around its centre.
+    """
+    every = slice(None, None, 2)  # 16 corners are enough
+    ways = np.stack([np.cos(ANGLES[every]), np.sin(ANGLES[every])], axis=1)
+    room = np.where(ways > 0, limits - centres[:, None], centres[:, None]) / np.maximum(np.abs(ways), 1e-9)
+    lengths = np.minimum(radii[:, every], room.min(axis=2))
+    ring = np.clip(centres[:, None] + lengths[..., None] * ways, 0, limits).round(1)
+    closed: list[list[list[float]]] = np.concatenate([ring, ring[:, :1]], axis=1).tolist()
+    return closed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +40,9 @@ _NEAR = 3.0
 """Percent from a cut-off within which a share is called borderline."""
 _GREY = 0.012
 """Optical density by which colours of the tissue differ at least; grey-scale images have none."""
+_DENSE, _PINK, _MOSTLY = 0.25, 1.15, 0.5
+"""Eosin absorbs green most: where the sum of the densities is above the first, that of green is above the second times
+the others in nearly all of an H&E (97 % and more of those at hand) and in hardly any of an H-DAB (up to 10 %)."""
 
 
 @dataclass(frozen=True)
@@ -122,16 +126,23 @@ def _haematoxylin(
     """Haematoxylin's unit vector, from tiles spread over the tissue.
 
     Raises:
-        ItemError: the tissue has no colour.
+        ItemError: the tissue has no colour, or that of an H&E.
     """
     chosen = np.unique(np.linspace(0, len(corners) - 1, min(_STAIN_TILES, len(corners))).round().astype(int))
     colours, spread = [], 0.0
+    pink = stained = 0
     for number in chosen:
         density = optical_density_at(_read(slide, corners[number], mpp, 0), MPP, tissue.white)
         colours.append(nuclear_colour(density))
         spread = max(spread, float(np.percentile(np.ptp(density, axis=2), 99)))
+        smooth = cv2.GaussianBlur(density, (0, 0), 1 / MPP)
+        dense = smooth[smooth.sum(axis=2) > _DENSE]
+        stained += len(dense)
+        pink += int((dense[:, 1] > _PINK * np.maximum(dense[:, 0], dense[:, 2])).sum())
     if spread < _GREY:
         raise ItemError(f"{slide.path}: has no colour (grey-scale), so that DAB cannot be told from haematoxylin.")
+    if pink > _MOSTLY * stained:
+        raise ItemError(f"{slide.path}: looks like an H&E ({pink / stained:.0%} of it is pink); give the HER2 IHC.")
     return haematoxylin_vector(colours)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from restain.core.errors import ItemError
 from restain.core.registry import Registry
 from restain.metrics.dab_map import dab_map
-from restain.nn.weights import cached_weights
+from restain.nn.weights import find_weights
 
 
 class Direction(Enum):
@@ -176,11 +176,7 @@ def load_set_metric(name: str, weights: Path | None = None) -> SetMetric:
 
 def weight_files(name: str, weights: Path | None = None) -> dict[str, Path | None]:
     """Where the weights of metric ``name`` lie, by file name: in the folder ``weights``, else in torch's cache."""
-    found: dict[str, Path | None] = {}
-    for file in METRICS[name].info.weights:
-        own = None if weights is None else weights / file
-        found[file] = own if own is not None and own.exists() else cached_weights(file)
-    return found
+    return {file: find_weights(file, weights) for file in METRICS[name].info.weights}
 
 
 def _load(name: str, weights: Path | None, scope: Scope) -> Any:

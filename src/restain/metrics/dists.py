@@ -21,7 +21,7 @@ DISTS_FILE = "weights.pt"
 CHANNELS = (3, 64, 128, 256, 512, 512)
 """Channels of the stages: the image itself, then relu1_2 to relu5_3."""
 SHORT_SIDE = 256
-"""Short side to which the authors' script takes both images, px."""
+"""Short side that the authors' script can take both images to, px."""
 C1 = C2 = 1e-6
 AT_A_TIME = 8
 """Channels whose statistics are taken at a time."""
@@ -32,7 +32,7 @@ def _info(title: str, size: str) -> MetricInfo:
         title=title,
         unit="",
         direction=Direction.LOWER,
-        range=(0.0, 1.0),
+        range=(0.0, 2.0),
         version=1,
         definition=(
             "1 minus the weighted similarity of mean (texture) and covariance (structure) of each channel of the image "
@@ -66,11 +66,11 @@ class _Dists:
             return dists_score(self._vgg, real, fake, self._alpha, self._beta)
 
 
-@METRICS.add("dists", _info("DISTS", f"short side to {SHORT_SIDE} px first, as the authors' script does it"))
+@METRICS.add("dists", _info("DISTS", f"short side to {SHORT_SIDE} px first, smaller images enlarged"))
 class Dists(_Dists):
-    """DISTS after both images are taken to a short side of 256 px, as the authors' script does it.
+    """DISTS after both images are taken to a short side of 256 px, larger ones shrunk and smaller ones enlarged.
 
-    The method was learned at this size. ``dists_full`` is another number: never compare the two.
+    The authors' script has this as an option. ``dists_full`` is another number: never compare the two.
     """
 
     def __init__(self, files: WeightFiles) -> None:
@@ -98,7 +98,8 @@ def dists_score(vgg: VggFeatures, real: Tensor, fake: Tensor, alpha: Tensor, bet
     Returns:
         sum of alpha (1 - l) + beta (1 - s), alpha and beta divided by their joint sum; l = (2 m_x m_y + c1) / (m_x^2 +
         m_y^2 + c1), s = (2 v_xy + c2) / (v_xx + v_yy + c2) of each channel, m and v its mean and (co)variance over the
-        image. The same as 1 - sum of alpha l + beta s, and exactly 0 for identical images.
+        image. The same as 1 - sum of alpha l + beta s, and exactly 0 for identical images. s may be as low as -1, so
+        that what is the other way round everywhere may come near 2.
     """
     terms = [_similarities(real, fake)]
     stages = zip(vgg.walk(imagenet_normalised(real)), vgg.walk(imagenet_normalised(fake)), strict=True)
@@ -144,7 +145,10 @@ def learned_weights(file: Path) -> tuple[Tensor, Tensor]:
 
 
 def resized(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
-    """An image [H, W, 3] at a short side of ``short_side`` px, bilinear with a filter against aliasing (Pillow's)."""
+    """An image [H, W, 3] at a short side of ``short_side`` px, bilinear (Pillow's, with its filter against aliasing).
+
+    A smaller image is enlarged; the long side is rounded down.
+    """
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     size = (

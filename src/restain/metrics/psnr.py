@@ -35,12 +35,12 @@ def psnr(pair: ImagePair) -> float:
     Returns:
         dB, at least 0; ``inf`` for identical images.
     """
-    return peak_signal_to_noise(pair.real, pair.fake, DATA_RANGE)
+    return max(0.0, peak_signal_to_noise(pair.real, pair.fake, DATA_RANGE))
 
 
 def peak_signal_to_noise(real: NDArray[Any], fake: NDArray[Any], data_range: float) -> float:
-    """PSNR in dB of two images of one size, uint8 or floating, with values in ``data_range``; ``inf`` if identical."""
-    # On uint8 this sums integers, so it is exact.
+    """PSNR in dB of two images of one size, uint8 or floating; ``inf`` if identical, below 0 beyond ``data_range``."""
+    # Of uint8 OpenCV sums integers, but it may return the root, squared: exact to the last digits of a double.
     squared_error = cv2.norm(real, fake, cv2.NORM_L2SQR)
     if squared_error == 0:
         return math.inf

@@ -17,8 +17,10 @@ LEAST = 0.1
 FLAT = 1e-6
 """Variance of a Laplacian, in squared grey levels, that float32 may leave of an image without any detail."""
 BLURRED = 0.5
-"""Blurred below: reached by a Gaussian blur of 1 px, and far from by JPEG, noise or a paler stain. Halving an image and
-enlarging it again gives about 0.7, quartering it (arptidec5) 0.26."""
+"""Blurred below; JPEG, noise or a paler stain stay far from it. Measured on 13 real IHC images of BCI: a Gaussian blur
+of 1 px gives 0.42 to 0.54, mean 0.49, so that some of these pass and some do not. Shrunk by area averages and enlarged
+again bilinearly they give 0.43 to 0.55 at a factor of 2 and 0.15 to 0.26 at 4. How they are enlarged matters: two of
+them, bicubic, give 0.71 and 0.72 at 2, 0.24 and 0.27 at 4 (arptidec5's way)."""
 
 
 @pair_metric(

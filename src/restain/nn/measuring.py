@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import BoundedSemaphore, Lock
+from functools import partial
+from threading import BoundedSemaphore, Lock, Thread
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from restain.nn.devices import measuring_device
 
 Network = TypeVar("Network", bound=nn.Module)
+Answer = TypeVar("Answer")
 
 BATCH = 16
 """Images that a network sees at a time."""
@@ -23,32 +25,45 @@ AT_A_TIME = 4
 """Networks of this process that compute at a time on the CPU, for each holds its activations; on a GPU it is one."""
 
 
-class _OneThreadEach:
-    """While any network measures, torch's operations have one thread each, as the count changes the last digits.
+_number_lock = Lock()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """In this thread torch's operations have one thread, as the count changes the last digits; afterwards as before.
 
     Several networks may measure at a time, in threads of their caller's: that is how all cores are used.
     """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._inside = 0
-        self._before = 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                torch.set_num_threads(self._before)
+    before = _set_number(1)
+    try:
+        yield
+    finally:
+        _set_number(before)
 
 
-_one_thread_each = _OneThreadEach()
+def _set_number(number: int) -> int:
+    """Give torch's operations ``number`` threads in this thread, and in no other; the number that they had.
+
+    ``torch.set_num_threads`` counts for the thread that calls it, and for every thread that begins to use torch later.
+    The latter get back, from a thread made for that alone, what they would have begun with; only one that begins in
+    this very moment keeps ``number``.
+    """
+    with _number_lock:
+        own, others = torch.get_num_threads(), _in_a_new_thread(torch.get_num_threads)
+        torch.set_num_threads(number)
+        if others != number:
+            _in_a_new_thread(partial(torch.set_num_threads, others))
+        return own
+
+
+def _in_a_new_thread(ask: Callable[[], Answer]) -> Answer:
+    answers: list[Answer] = []
+    thread = Thread(target=lambda: answers.append(ask()))
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
 _on_cpu, _on_gpu = BoundedSemaphore(AT_A_TIME), Lock()
 
 
@@ -60,7 +75,7 @@ def measuring() -> Iterator[None]:
     """
     with torch.inference_mode():
         if measuring_device().type == "cpu":
-            with _on_cpu, _one_thread_each:
+            with _on_cpu, _one_thread_each():
                 yield
         else:
             exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

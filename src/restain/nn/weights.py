@@ -125,6 +125,12 @@ def cached_weights(name: str) -> Path | None:
     return path if path.exists() else None
 
 
+def find_weights(name: str, folder: Path | None) -> Path | None:
+    """The file or folder ``name`` in ``folder``, else in torch's cache; None where there is none."""
+    own = None if folder is None else folder / name
+    return own if own is not None and own.exists() else cached_weights(name)
+
+
 def content_hash(path: Path) -> int:
     """A number from 1 that is another for another file."""
     with path.open("rb") as stream:

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from restain.evaluate import Estimate
-from restain.evaluate.domain_results import ALL, INTERVAL, Domain
+from restain.evaluate.bootstrap import INTERVAL
+from restain.evaluate.domain_results import Domain
 from restain.report.charts import COLOURS, LINE
 from restain.report.html import write_report
 from restain.report.pictures import chart, save_chart
@@ -136,7 +137,10 @@ def _nuclei_table(domain: Domain) -> Table:
     rows = []
     for level in domain.groups:
         for method in domain.methods:
-            count = domain.counts[method, level]
+            count = domain.counts.get((method, level))
+            if count is None:
+                rows.append([_level(level), method, "0", "not counted", ""])
+                continue
             mean = _text(count.difference, 1, 1)
             rows.append([_level(level), method, str(count.difference.n), mean, f"{count.absolute:.1f}"])
     columns = ["Level", "Method", "Images", "Nuclei in an image\nreal minus generated", "Mean absolute\ndifference"]
@@ -169,8 +173,8 @@ def _text(value: Estimate, factor: float, digits: int) -> str:
     return f"{value.mean * factor:.{digits}f}\n{value.low * factor:.{digits}f} to {value.high * factor:.{digits}f}"
 
 
-def _level(level: str) -> str:
-    return "all" if level == ALL else f"level {level}"
+def _level(level: str | None) -> str:
+    return "all" if level is None else f"level {level}"
 
 
 def _facts(domain: Domain) -> list[Block]:

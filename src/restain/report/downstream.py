@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from restain.evaluate import Estimate
-from restain.evaluate.downstream_results import INTERVAL, STAINING, Downstream, Scored
+from restain.evaluate.bootstrap import INTERVAL
+from restain.evaluate.downstream_results import STAINING, Downstream, Scored
 from restain.metrics import METRICS
 from restain.report.html import write_report
 from restain.report.pictures import chart, save_chart
@@ -53,7 +54,8 @@ def downstream_sections(result: Downstream) -> list[Section]:
     figure = Figure(chart(draw, f"Confusion matrices of {names}.", WIDTH, height), caption)
     sections = [Section("Result", _result(result)), Section("Confusion", [figure])]
     if result.failures:
-        sections.append(Section("Left out", [Listing(list(result.failures), "Could not be read:")]))
+        items = [(f"{f.image} ({f.method or 'test set'})", f.reason) for f in result.failures]
+        sections.append(Section("Left out", [Listing(items, "Could not be read, or told from others of their name:")]))
     return [*sections, Section("How it was made", [_trainings(result), _facts(result)])]
 
 

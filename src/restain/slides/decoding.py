@@ -37,8 +37,12 @@ def is_tiff(path: Path) -> bool:
         raise UnreadableImageError(f"{path}: cannot be opened ({error.strerror or error}). Check the path.") from error
 
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "PPM", "TIFF", "JPEG2000")
-"""What Pillow may decode: formats without programs behind them."""
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF", "JPEG2000")
+"""What Pillow may decode: formats without programs behind them.
+
+MPO (JPEGs of cameras with several pictures) is opened as JPEG: Pillow refuses the name, for any file that is not one of
+those before it.
+"""
 
 
 def load_image(path: Path) -> Image.Image:

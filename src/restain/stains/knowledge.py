@@ -13,9 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from restain.core.errors import MissingResolutionError, RestainError
 from restain.stains.density import SIGMA, DensityScale, density_map
 from restain.stains.membrane import dab_only, membrane_mask
-from restain.stains.nuclei import Detector, NucleusDetector
-
-_MPP = (0.05, 2.0)
+from restain.stains.nuclei import NUCLEI_MPP, Detector, NucleusDetector
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,8 @@ def extract(
         raise MissingResolutionError(
             "Nuclei are told by their size, and this image has no um/px: give it (--mpp, or pairs.csv)."
         )
-    if not _MPP[0] <= mpp <= _MPP[1]:
-        raise RestainError(f"Nuclei can be found at {_MPP[0]} to {_MPP[1]} um/px, not at {mpp}.")
+    if not NUCLEI_MPP[0] <= mpp <= NUCLEI_MPP[1]:
+        raise RestainError(f"Nuclei can be found at {NUCLEI_MPP[0]} to {NUCLEI_MPP[1]} um/px, not at {mpp}.")
     centroids = detector(ihc, mpp)
     if options.dab_centroids:
         hard = membrane_mask(ihc, options.threshold, blur=False)

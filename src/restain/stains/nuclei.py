@@ -21,6 +21,9 @@ from skimage.morphology import disk
 
 from restain.core.errors import RestainError
 
+NUCLEI_MPP = (0.05, 2.0)
+"""um/px at which nuclei are looked for: finer, one fills a patch; coarser, it is 3 px wide."""
+
 
 class NucleusDetector(Protocol):
     """Finds nuclei.

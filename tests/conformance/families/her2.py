@@ -13,7 +13,8 @@ from ..reading import Answers, Arrays, Options
 
 
 def scores(_options: Options, x: Arrays) -> dict[str, Any]:
-    found = classification_scores(x["probabilities"], x["labels"])
+    # Labels may come as floating numbers, or as a column [N, 1].
+    found = classification_scores(x["probabilities"], np.asarray(x["labels"]).reshape(-1).astype(np.int64))
     answer = {
         "accuracy": found.accuracy,
         **{f"{kind}_auc": getattr(found.auc, kind) for kind in ("micro", "macro", "weighted")},
