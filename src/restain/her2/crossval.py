@@ -1,0 +1,384 @@
+"""Cross-validation as in the IPCA paper (Wang 2024, Sec. 3): 7:3 by patient, five folds of the 70 %, a final test.
+
+Each fold trains on four fifths of the 70 % and chooses its epoch and temperature on the fifth; that model, the fold's
+best, predicts the 30 %. Everything is resumable by model, seed and fold.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restain.core.errors import ItemError, RestainError
+from restain.core.files import read_csv, read_json, write_json
+from restain.core.items import fingerprint, lock
+from restain.core.progress import console, progress_bar
+from restain.core.runs import RunFolder, flatten
+from restain.core.workers import cpu_threads
+from restain.her2.base import MODELS
+from restain.her2.crossval_results import Crossval
+from restain.her2.crossval_scores import Training, differences, score_entry
+from restain.her2.labels import ClassSet
+from restain.her2.recipes import Recipe, load_recipe
+from restain.her2.slide_set import GIB, SlideSet
+from restain.her2.splits import Plan, make_plan
+from restain.her2.status_scores import resamples
+from restain.her2.train_run import PREDICTIONS, matrix, read_predictions, train_status
+
+
+@dataclass(frozen=True)
+class CrossvalOptions:
+    """How a cohort is split and how often each model is trained.
+
+    Attributes:
+        folds: of the patients that are not in the final test.
+        test_share: share of the patients in the final test; a column ``split`` in the cohort overrules it.
+        seed: of the split; the first training's seed as well.
+        seeds: trainings of each fold, with seeds that follow each other; the split stays.
+        resamples: bootstrap samples of the test patients.
+        workers: trainings at a time, each on one core where there are several. If not given: one where there is a GPU
+            or more than 1 GiB of features, else as many as there are cores, at most 8.
+    """
+
+    folds: int = 5
+    test_share: float = 0.3
+    seed: int = 0
+    seeds: int = 1
+    resamples: int = 2000
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no cross-validation.
+
+        Raises:
+            RestainError: which.
+        """
+        least = {"seeds": 1, "seed": 0, "resamples": 100, "workers": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise RestainError(f"--{name} {value}: give {low} or more.")
+
+
+def chosen_recipes(
+    names: Sequence[str], overrides: Mapping[str, Any], sweeps: Mapping[str, Sequence[Any]]
+) -> list[Recipe]:
+    """The recipes of a cross-validation.
+
+    Args:
+        names: of recipes.
+        overrides: settings changed in every recipe that has them.
+        sweeps: values by setting; a recipe that has the setting is taken once with each value in place of once.
+
+    Raises:
+        RestainError: an unknown recipe or value, a name that comes twice, or a setting that no recipe has.
+    """
+    if not names or len(set(names)) < len(names):
+        raise RestainError(f"--models {','.join(names)}: name one model or more, each once.")
+    chosen: list[Recipe] = []
+    used: set[str] = set()
+    for name in names:
+        plain = load_recipe(name)
+        own = {key: value for key, value in overrides.items() if _has(plain, key)}
+        used |= own.keys()
+        swept = {key: values for key, values in sweeps.items() if _has(plain, key)}
+        used |= swept.keys()
+        if not swept:
+            chosen.append(load_recipe(name, own))
+        for key, values in swept.items():
+            titles = [f"{plain.name}[{key}={value}]" for value in values]
+            pairs = zip(titles, values, strict=True)
+            chosen += [load_recipe(name, {**own, key: value}, title) for title, value in pairs]
+    if unknown := sorted((overrides.keys() | sweeps.keys()) - used):
+        raise RestainError(f"{', '.join(unknown)}: none of {', '.join(names)} has such a setting.")
+    if len({recipe.name for recipe in chosen}) < len(chosen):
+        raise RestainError(f"--models {','.join(names)}: two recipes would have the same name in the tables.")
+    return chosen
+
+
+def _has(recipe: Recipe, key: str) -> bool:
+    part, dot, field = key.partition(".")
+    part, field = (part, field) if dot else ("model", key)
+    return part in ("model", "training") and hasattr(getattr(recipe, part), field)
+
+
+def crossval(
+    data: SlideSet,
+    recipes: Sequence[Recipe],
+    out: Path,
+    options: CrossvalOptions = CrossvalOptions(),
+    paths: Mapping[str, str | None] | None = None,
+    init: Mapping[str, Tensor] | None = None,
+    init_from: str | None = None,
+    others: Mapping[str, Path] | None = None,
+    against: str | None = None,
+) -> Crossval:
+    """Cross-validate and test models, and write all tables into ``out``.
+
+    Args:
+        data: the patients.
+        recipes: the models.
+        out: folder of the results; trainings that are there are taken from it.
+        options: split and repetitions.
+        paths: of cohort and features, for the runs' ``config.yaml``.
+        init: pretrained tensors for models that they fit.
+        init_from: hash of these.
+        others: CSVs with predictions of the test patients from elsewhere, by name: ``patient`` and ``p_<class>``
+            columns, or ``predicted``.
+        against: the model that the others are tested against; the first if not given.
+
+    Returns:
+        The result. A training that failed is named in ``failures``; its model is scored on the others.
+
+    Raises:
+        RestainError: patients or settings that make no cross-validation, or ``out`` holds another one.
+    """
+    plan = make_plan(data.labels, data.classes.names, options.folds, options.test_share, options.seed, data.given)
+    names = [*[recipe.name for recipe in recipes], *(others or {})]
+    if len(set(names)) < len(names) or (against is not None and against not in names):
+        raise RestainError(f"Models {', '.join(names)}: names must differ, and --against be one of them.")
+    for recipe in recipes:
+        if _needs_ihc(recipe) and not data.has_ihc:
+            lacking = [name for name, patient in data.patients.items() if not patient.ihc]
+            raise RestainError(
+                f"{recipe.name} learns from IHC, of which {len(lacking)} of {len(data.patients)} patients have no "
+                f"features ({', '.join(lacking[:5])}). Give --ihc-features, or leave the model or these patients out."
+            )
+    labels = np.array([data.labels[name] for name in plan.test], np.int64)
+    weights = resamples(len(labels), options.resamples, options.seed)
+    entries = []
+    with lock(out / ".lock"):
+        _claim(out, data, plan, options)
+        jobs = [
+            _Job(
+                replace(recipe, training=replace(recipe.training, seed=seed)),
+                fold,
+                out / file_name(recipe.name) / f"seed_{seed}" / f"fold_{fold + 1}",
+            )
+            for recipe in recipes
+            for seed in range(options.seed, options.seed + options.seeds)
+            for fold in range(options.folds)
+        ]
+        common = _Common(data, plan, paths or {}, init, init_from)
+        done = _run(jobs, common, options.workers or _workers(data))
+        failures = {
+            f"{job.recipe.name}, {job.folder.parent.name}, {job.folder.name}": str(found)
+            for job, found in zip(jobs, done, strict=True)
+            if isinstance(found, RestainError)
+        }
+        for recipe in recipes:
+            pairs = zip(jobs, done, strict=True)
+            trainings = [one for job, one in pairs if job.recipe.name == recipe.name and isinstance(one, Training)]
+            if trainings:
+                learns = "H&E+IHC" if _needs_ihc(recipe) else "H&E"
+                entries.append(score_entry(recipe.name, recipe.method, learns, trainings, labels, weights))
+        for name, file in (others or {}).items():
+            found = read_other(file, plan.test, data.classes)
+            entries.append(score_entry(name, "", "elsewhere", [Training(0, 0, found)], labels, weights))
+        if not entries:
+            raise RestainError(f"{out}: no training succeeded. " + "; ".join(failures.values()))
+        reference = next((entry for entry in entries if entry.name == against), entries[0])
+        tested, mcnemar = differences(entries, reference, labels, weights) if len(entries) > 1 else ([], [])
+        warnings = [*data.warnings, *plan.warnings]
+        result = Crossval(
+            classes=data.classes.names,
+            plan=plan,
+            labels={name: data.labels[name] for name in data.patients},
+            entries=entries,
+            reference=reference.name,
+            differences=tested,
+            mcnemar=mcnemar,
+            settings={
+                **{k: v for k, v in asdict(options).items() if k != "workers"},
+                "features": data.kind.document(),
+                "patients": len(data.patients),
+            },
+            failures=failures,
+            warnings=warnings,
+        )
+        result.write(out)
+    return result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training."""
+
+    recipe: Recipe
+    fold: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all trainings share."""
+
+    data: SlideSet
+    plan: Plan
+    paths: Mapping[str, str | None]
+    init: Mapping[str, Tensor] | None
+    init_from: str | None
+
+
+def _run(jobs: Sequence[_Job], common: _Common, workers: int) -> list[Training | RestainError]:
+    """Do the trainings, in the order of the jobs; one that failed gives its error."""
+    unfinished = [job for job in jobs if not _finished(job.folder)]
+    if workers == 1 or len(unfinished) < 2:
+        return [_training(job, common) for job in jobs]
+    # Spawned, not forked: torch's threads do not survive a fork.
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(common,)
+    )
+    try:
+        with progress_bar("trainings", len(jobs)) as bar:
+            waiting = [pool.submit(_in_worker, job) for job in jobs]
+            for one in as_completed(waiting):
+                one.result()
+                bar.advance()
+        return [one.result() for one in waiting]
+    except BrokenProcessPool as error:
+        raise ItemError("A worker was killed, perhaps for want of memory. Run again, with --workers 1.") from error
+    except KeyboardInterrupt:
+        for process in list(pool._processes.values()):  # a training goes on from its last state
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _workers(data: SlideSet) -> int:
+    """Trainings at a time where the user does not say: each has its own copy of the features."""
+    size = sum(path.stat().st_size for one in data.patients.values() for path in (*one.he, *one.ihc))
+    return 1 if torch.cuda.is_available() or size > GIB else cpu_threads()
+
+
+_COMMON: list[_Common] = []
+"""In a worker: what its trainings share, sent once."""
+
+
+def _begin_worker(common: _Common) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    console.quiet = True
+    _COMMON.append(common)
+
+
+def _in_worker(job: _Job) -> Training | RestainError:
+    return _training(job, _COMMON[0])
+
+
+def _training(job: _Job, common: _Common) -> Training | RestainError:
+    """One fold of one model, trained or taken from its folder; or why it failed."""
+    try:
+        return _trained(job, common)
+    except RestainError as error:
+        console.print(f"failed: {error}", markup=False, soft_wrap=True)
+        return error
+
+
+def _trained(job: _Job, common: _Common) -> Training:
+    data, plan, folder = common.data, common.plan, job.folder
+    split = {"train": plan.training(job.fold), "val": plan.folds[job.fold], "test": plan.test}
+    there = _finished(folder)
+    began = time.monotonic()
+    run = train_status(job.recipe, data, split, folder, common.paths, common.init, common.init_from)
+    if not there:
+        run.set_status(seconds=round(time.monotonic() - began, 2))
+    rows = read_predictions(run.path / PREDICTIONS, data.classes)
+    val, val_labels = matrix([row for row in rows if row.split == "val"])
+    by_name = {row.patient: row for row in rows if row.split == "test"}
+    test, _ = matrix([by_name[name] for name in plan.test])
+    info = run.info
+    return Training(
+        fold=job.fold + 1,
+        seed=job.recipe.training.seed,
+        test=test,
+        val=val,
+        val_labels=val_labels,
+        best_epoch=int(info["best_epoch"]),
+        epochs=int(info["epochs"]),
+        temperature=float(info["temperature"]),
+        seconds=info.get("seconds"),
+    )
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "run.json").exists() and RunFolder(folder).info.get("status") == "done"
+
+
+def read_other(file: Path, patients: Sequence[str], classes: ClassSet) -> Any:
+    """Probabilities [N, C] of ``patients`` from a CSV: ``p_<class>`` columns, or ``predicted`` (then 0 and 1).
+
+    Raises:
+        RestainError: a patient that is missing, or columns that say nothing.
+    """
+    rows = {row["patient"]: row for row in read_csv(file, ["patient"])}
+    missing = [name for name in patients if name not in rows]
+    if missing:
+        raise RestainError(f"{file}: lacks {len(missing)} of the test patients ({', '.join(missing[:5])}).")
+    columns = [f"p_{name}" for name in classes.names]
+    first = next(iter(rows.values()))
+    if not all(column in first for column in columns):
+        if "predicted" not in first:
+            raise RestainError(f"{file}: has neither the columns {', '.join(columns)} nor predicted.")
+        numbers = [classes.number(rows[name]["predicted"], f"{file}: patient {name}") for name in patients]
+        return np.eye(len(classes))[numbers]
+    try:
+        found = np.array([[float(rows[name][column]) for column in columns] for name in patients])
+    except ValueError as error:
+        raise RestainError(f"{file}: holds a probability that is no number ({error}).") from error
+    if not np.isfinite(found).all() or (found < 0).any() or not np.allclose(found.sum(1), 1, atol=1e-3):
+        raise RestainError(f"{file}: probabilities must be at least 0 and add up to 1 in each row.")
+    return found
+
+
+def _claim(out: Path, data: SlideSet, plan: Plan, options: CrossvalOptions) -> None:
+    """Note the split in the folder, or refuse a folder of another one.
+
+    Raises:
+        RestainError: what differs.
+    """
+    file = out / "plan.json"
+    now: dict[str, Any] = {
+        "folds": options.folds,
+        "test_share": options.test_share,
+        "seed": options.seed,
+        "classes": data.classes.text,
+        "data": data.fingerprint(data.patients, ihc=False),
+        "features": data.kind.document(),
+        "plan": plan.document(),
+    }
+    if not file.exists():
+        write_json(file, now)
+        return
+    before, own = flatten(read_json(file)), flatten(now)
+    changed = [key for key in own if fingerprint(before.get(key)) != fingerprint(own[key])]
+    if changed:
+        lines = "\n".join(
+            f"  {key}: was {before.get(key)!r}, now {own[key]!r}" for key in changed if not key.startswith("plan.")
+        )
+        raise RestainError(
+            f"{out}: holds a cross-validation of other patients or settings; choose another --out.\n{lines}"
+        )
+
+
+def file_name(name: str) -> str:
+    """A recipe's name as a folder may be called, another one for another name."""
+    safe = re.sub(r"[^\w.+-]+", "_", name).strip("_.") or "_"
+    return safe if safe == name else f"{safe}_{fingerprint(name)[:4]}"
+
+
+def _needs_ihc(recipe: Recipe) -> bool:
+    return "ihc" in MODELS[recipe.method].info.needs

@@ -1,0 +1,184 @@
+"""Slides to features: tile by tile in fields, streamed into an ``.h5`` each; done ones are skipped, bad ones named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restain import __version__
+from restain.core.errors import ItemError, MissingResolutionError, RestainError
+from restain.core.files import read_csv, remove_stale
+from restain.core.items import Outcome, lock, process
+from restain.core.progress import console
+from restain.core.resolution import parse_mpp
+from restain.her2.encoders import Encode, Encoder, Field, Stain
+from restain.her2.features_file import FileInfo, writing
+from restain.her2.tiles import Plan, TileOptions, plan_tiles
+from restain.infer.inputs import Input, collect
+from restain.slides import Slide, open_slide
+
+
+def slides_of(paths: Sequence[Path], stain: Stain = Stain.he, mpp: float | None = None) -> list[Input]:
+    """The slides that ``paths`` stand for, each once.
+
+    Args:
+        paths: slides, folders of them, or cohort CSVs (column ``he``, or ``ihc`` for IHC; ``he_mpp``, ``ihc_mpp`` or
+            ``mpp`` where given). Rows of a cohort without a slide of that stain are left out.
+        stain: which slides of a cohort.
+        mpp: um/px of level 0 of all slides whose CSV gives none.
+
+    Raises:
+        RestainError: nothing there, or two slides whose features would have the same name.
+    """
+    found: list[Input] = []
+    for path in paths:
+        found += _of_cohort(path, stain, mpp) if path.suffix.lower() == ".csv" else collect([path], mpp)
+    by_name: dict[str, Input] = {}
+    for item in found:
+        before = by_name.setdefault(item.name, item)
+        if before.path.resolve() != item.path.resolve():
+            raise RestainError(
+                f"{before.path} and {item.path} would both be written as {item.name}.h5; give them two --out folders."
+            )
+    return list(by_name.values())
+
+
+def _of_cohort(path: Path, stain: Stain, mpp: float | None) -> list[Input]:
+    rows = [row for row in read_csv(path, [stain.value]) if (row[stain.value] or "").strip()]
+    if not rows:
+        raise RestainError(f"{path}: its column {stain.value} names no slide.")
+    found = []
+    for row in rows:
+        column = f"{stain.value}_mpp" if row.get(f"{stain.value}_mpp") else "mpp"
+        given = parse_mpp((row.get(column) or "").strip(), f"{path}: {row[stain.value]}: {column}")
+        found.append(Input(path.parent / row[stain.value].strip(), mpp if given is None else given))
+    return found
+
+
+def extract(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileOptions = TileOptions()) -> Outcome:  # noqa: B008 (frozen)
+    """Write the features of every slide into ``out/<name>.h5``.
+
+    Slides that an earlier call finished with the same encoder and options are skipped.
+
+    Args:
+        inputs: the slides.
+        out: a folder.
+        encoder: of the tiles.
+        options: what a tile is.
+
+    Returns:
+        For each slide by name: file, tiles, columns, um/px, seconds; or why it failed. The exit code is 1 where one
+        failed, 2 where all lack a um/px.
+
+    Raises:
+        RestainError: another command writes to ``out``.
+    """
+    by_name = {item.name: item for item in inputs}
+    unresolved = []
+
+    def target(name: str) -> Path:
+        return out / f"{name}.h5"
+
+    def work(name: str) -> dict[str, Any]:
+        try:
+            with open_slide(by_name[name].path, by_name[name].mpp) as slide:
+                return extract_slide(slide, target(name), encoder, options, name)
+        except MissingResolutionError:
+            unresolved.append(name)
+            raise
+
+    def settings(name: str) -> object:
+        item = by_name[name]
+        if not item.path.exists():
+            raise ItemError(f"{item.path}: no such file.")
+        status = item.path.stat()
+        return {
+            "slide": [str(item.path.resolve()), item.mpp, status.st_size, status.st_mtime_ns],
+            "encoder": [encoder.name, encoder.version],
+            "tiles": asdict(options),
+            "version": __version__,
+        }
+
+    with lock(out / ".restain" / "lock"):
+        remove_stale(out)
+        outcome = process(list(by_name), work, out / ".restain", settings, "features", lambda name: [target(name)])
+    if unresolved and len(unresolved) == len(by_name):
+        outcome.exit_code = MissingResolutionError.exit_code
+    return outcome
+
+
+def extract_slide(slide: Slide, path: Path, encoder: Encoder, options: TileOptions, name: str) -> dict[str, Any]:
+    """Write the features of one slide; memory is bounded by a strip of tiles' features and a field's pixels.
+
+    Raises:
+        MissingResolutionError: the slide has no um/px.
+        NoTissueError: no tile has enough tissue.
+        ItemError: the slide is too coarse or cannot be read, the encoder fails, or the disk is full.
+    """
+    started = time.monotonic()
+    plan = plan_tiles(slide, options)
+    encode = encoder.of_slide(slide, plan.tissue)
+    reader = _Reader(slide, plan, encoder, options)
+    coords = plan.coords
+    info = FileInfo(
+        float(plan.side),
+        options.tile_mpp,
+        encoder.name,
+        encoder.version,
+        encoder.names,
+        name,
+        options.tile_px,
+    )
+    with writing(path, info, len(coords)) as writer:
+        for strip, fields in plan.strips():
+            found = np.concatenate([reader.encoded(field, encode) for field in fields])
+            order = np.argsort(np.concatenate(fields), kind="stable")
+            writer.append(found[order], coords[strip])
+        width = writer.width
+    seconds = time.monotonic() - started
+    megapixels = len(coords) * options.tile_px**2 / 1e6
+    console.print(
+        f"{name}: {len(coords)} tiles, {megapixels / max(seconds, 1e-3):.1f} megapixels/s",
+        markup=False,
+        soft_wrap=True,
+    )
+    return {
+        "features": str(path),
+        "tiles": len(coords),
+        "columns": width,
+        "mpp": options.tile_mpp,
+        "tile_level0": plan.side,
+        "encoder": encoder.name,
+        "encoder_version": encoder.version,
+        "seconds": round(seconds, 3),
+    }
+
+
+class _Reader:
+    """Reads fields of tiles at the encoder's um/px."""
+
+    def __init__(self, slide: Slide, plan: Plan, encoder: Encoder, options: TileOptions) -> None:
+        self._slide, self._plan = slide, plan
+        wanted = encoder.mpp or options.tile_mpp
+        self._side = max(1, round(options.tile_px * options.tile_mpp / wanted))
+        self._ratio = plan.side / self._side  # level-0 px in a px of the field
+        self._margin = round(encoder.margin / wanted)
+        self._mpp = wanted
+
+    def encoded(self, tiles: NDArray[np.int64], encode: Encode) -> NDArray[np.float32]:
+        """The features of the tiles of one field."""
+        cells = self._plan.cells[tiles]
+        first = cells.min(axis=0)
+        columns, rows = (cells.max(axis=0) - first + 1).tolist()
+        corner = first * self._plan.side - self._margin * self._ratio
+        size = columns * self._side + 2 * self._margin, rows * self._side + 2 * self._margin
+        x, y = corner.tolist()
+        rgb = self._slide.read(x, y, *size, self._ratio * self._slide.require_mpp())
+        corners = (cells - first) * self._side + self._margin
+        return encode(Field(np.ascontiguousarray(rgb), corners, self._side, self._mpp))
