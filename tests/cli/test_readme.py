@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from restain.cli.main import main
+from restain.slides import PyramidWriter
 from restain.stainers.base import STAINERS, build
+from restain.synthetic import SlideRenderer, SynthOptions, World
 
 from ..infer.conftest import he_picture, write_slide
 from ..pairs import write_pairs
@@ -50,6 +52,13 @@ def write_checkpoints(folder: Path) -> None:
             torch.save(own, folder / name / f"{epoch}_net_{network}.pth")
 
 
+def write_ihc(path: Path) -> None:
+    """A synthetic IHC slide of level 3+."""
+    options = SynthOptions(size=640, seed=31, levels=(0, 0, 0, 1), folds=0, bubbles=0, out_of_focus=0)
+    with PyramidWriter(path, (640, 640), 0.5, quality=90) as slide:
+        slide.write(0, 0, SlideRenderer(World(options, 0), "ihc").block(0, 0).rgb)
+
+
 def test_the_readme_has_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
@@ -71,6 +80,8 @@ def test_every_command_runs(document: str, tmp_path: Path, monkeypatch: pytest.M
             file.rename(tmp_path / "pairs" / side / "test" / file.name.replace("val", "test"))
     write_slide(tmp_path / "case1.ome.tif", he_picture(700, 600), 0.5)
     write_checkpoints(tmp_path / "checkpoints")
+    if "ihc.ome.tif" in path.read_text():
+        write_ihc(tmp_path / "ihc.ome.tif")
     (tmp_path / "points.csv").write_text("x,y,name\n100,120,a\n300.5,200,b\n")
     for words in commands(path.read_text()):
         if words[0] in LENGTHY:
