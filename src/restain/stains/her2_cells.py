@@ -42,9 +42,6 @@ DAB = np.array([0.27, 0.57, 0.78], np.float32) / np.float32(np.sqrt(0.27**2 + 0.
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], np.float32) / np.float32(np.sqrt(0.65**2 + 0.70**2 + 0.29**2))
 """The same of haematoxylin: only where an image has too few nuclei to say."""
 
-_FINE, _COARSE, _WINDOW = (0.6, 1.2), (1.5, 3.0), 6.0
-"""um: sigmas of the Gaussians between which detail is fine or coarse, and of the one under which it is averaged."""
-
 _LEAST_NUCLEI = 20
 _CHUNK = 1000
 """Cells sampled at once: bounds the memory."""
@@ -64,7 +61,6 @@ class Cells:
         nuclear_dab: DAB over the nucleus.
         cytoplasmic_dab: DAB just outside the nucleus, where it is least along each ray.
         level: mean DAB along the membrane's course.
-        sharpness: of the image around the nucleus: fine detail as a share of coarse.
         membrane: DAB along the membrane's course [n, RAYS], float16.
         course: um from the centre to the membrane [n, RAYS], float16.
         outline: um from the centre to the nucleus' edge [n, RAYS], float16.
@@ -79,7 +75,6 @@ class Cells:
     nuclear_dab: Array
     cytoplasmic_dab: Array
     level: Array
-    sharpness: Array
     membrane: NDArray[np.float16]
     course: NDArray[np.float16]
     outline: NDArray[np.float16]
@@ -199,7 +194,7 @@ def _measure(density: Array, vector: Array) -> Cells:
     centres = _find_nuclei(blue, brown)
     if len(centres) < 2:
         return _empty()
-    planes = np.dstack([fine, fine - _smooth(brown, 1.8), _smooth(blue, 0.5), _sharpness(density)])
+    planes = np.dstack([fine, fine - _smooth(brown, 1.8), _smooth(blue, 0.5)])
     others = neighbours(centres)
     parts = [
         _along_rays(planes, centres[start : start + _CHUNK], others[start : start + _CHUNK])
@@ -237,18 +232,10 @@ def _along_rays(planes: Array, centres: NDArray[np.float64], others: NDArray[np.
         nuclear.astype(np.float32),
         np.median(least, axis=1).astype(np.float32),
         membrane.mean(axis=1).astype(np.float32),
-        rays[:, :, 0, 3].mean(axis=1),
         membrane.astype(np.float16),
         RADII[line].astype(np.float16),
         outline.astype(np.float16),
     )
-
-
-def _sharpness(density: Array) -> Array:
-    """Fine detail as a share of coarse, [h, w]; out of focus the fine is lost first, whatever there is to see."""
-    total = np.ascontiguousarray(density.sum(axis=2))
-    fine, coarse = ((_smooth(total, bounds[0]) - _smooth(total, bounds[1])) ** 2 for bounds in (_FINE, _COARSE))
-    return np.asarray(np.sqrt(_smooth(fine, _WINDOW) / (_smooth(coarse, _WINDOW) + np.float32(1e-5))), np.float32)
 
 
 def _smooth(plane: Array, sigma: float) -> Array:
@@ -258,4 +245,4 @@ def _smooth(plane: Array, sigma: float) -> Array:
 
 def _empty() -> Cells:
     none, rays = np.zeros(0, np.float32), np.zeros((0, RAYS), np.float16)
-    return Cells(np.zeros(0), np.zeros(0), none, none, none, none, none, none, none, none, rays, rays, rays)
+    return Cells(np.zeros(0), np.zeros(0), none, none, none, none, none, none, none, rays, rays, rays)

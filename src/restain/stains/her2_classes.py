@@ -22,7 +22,7 @@ from restain.stains.her2_cells import Cells
 
 Plane = NDArray[np.float64]
 
-VERSION = 2
+VERSION = 1
 """Raised whenever what is decided here may change: scores of another version are not taken for done."""
 
 STAINED = 0.03
@@ -55,10 +55,6 @@ _STRONG, _BARE = 0.5, 0.4
 whose median has less than the second share of that, has the edge of a stained nest on one side, and is beside it: nine
 of ten such marks are stroma or no cell. It is not counted."""
 
-_BLURRED, _ALIKE = 0.75, 10
-"""Share of the upper quartile of sharpness below which a cell is out of focus: there lymphocytes and stroma look large
-and pale as tumour does, and membranes lose density. It is not counted. Each of so many groups of cells of like DAB has
-a quartile of its own, for stained membranes are fine detail that unstained cells lack."""
 _LEAST_AREA = 8.0
 _LEAST_HAEMATOXYLIN, _LEAST_CONTRAST = 0.4, 0.15
 """Of a nucleus, relative to the slide's median nucleus: its core, and its core less what is around it."""
@@ -108,7 +104,6 @@ class Why(IntEnum):
     NOT_TUMOUR = 3
     NO_MEMBRANE = 4
     NEIGHBOURS = 5
-    OUT_OF_FOCUS = 6
 
 
 WHY = {
@@ -118,7 +113,6 @@ WHY = {
     Why.NOT_TUMOUR: "like lymphocytes, stroma or normal tissue",
     Why.NO_MEMBRANE: "brown nucleus or cytoplasm, no membrane to judge",
     Why.NEIGHBOURS: "bare, beside a strongly stained neighbour",
-    Why.OUT_OF_FOCUS: "out of focus",
 }
 
 
@@ -238,27 +232,16 @@ def _nuclei(cells: Cells, place: Plane) -> NDArray[np.uint8]:
     why = np.zeros(len(cells), np.uint8)
     if not len(cells):
         return why
-    sharp = _in_focus(cells)
-    typical = _typical(cells.take(sharp))
+    typical = _typical(cells)
     contrast = cells.haematoxylin - cells.cytoplasm
     clear = (cells.haematoxylin > _LEAST_HAEMATOXYLIN * typical) & (contrast > _LEAST_CONTRAST * typical)
     hole = (cells.level > _DARK) & (cells.nuclear_dab < _HOLE * cells.level)
     why[~((clear | hole) & (cells.area > _LEAST_AREA))] = Why.NO_NUCLEUS
-    why[~sharp] = Why.OUT_OF_FOCUS
     pairs = cKDTree(place).query_pairs(_TWICE, output_type="ndarray")
     pairs = pairs[(why[pairs] == Why.COUNTED).all(axis=1)]
     fainter = np.where(contrast[pairs[:, 0]] < contrast[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
     why[fainter] = Why.SAME_NUCLEUS
     return why
-
-
-def _in_focus(cells: Cells) -> NDArray[np.bool_]:
-    """Which cells [n] are about as sharp as the slide's sharper ones of like DAB."""
-    sharp = np.zeros(len(cells), np.bool_)
-    for alike in np.array_split(np.argsort(cells.level, kind="stable"), _ALIKE):
-        if len(alike):
-            sharp[alike] = cells.sharpness[alike] >= _BLURRED * np.percentile(cells.sharpness[alike], 75)
-    return sharp
 
 
 def _typical(cells: Cells) -> float:
