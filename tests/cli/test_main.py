@@ -68,7 +68,7 @@ def test_real_slides_are_read(shared: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_models_lists_every_method(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(out(capsys, "models", "--json"))
-    assert {row["name"] for row in rows} >= {"pix2pix", "pyramid_pix2pix"}
+    assert {row["name"] for row in rows} >= {"pix2pix", "pyramid_pix2pix", "ipca", "clam_sb"}
     for row in rows:
         assert row["task"] in ("stain", "her2")
         assert row["paper"]

@@ -146,6 +146,8 @@ def test_validity_is_declared(tmp_path: Path) -> None:
     assert [ranked.entry.team for ranked in ranking.ranked] == ["a", "c"]
     with pytest.raises(RestainError, match="there is no entry 'x'"):
         with_verdicts(entries(path), write(readers, "team,valid\nx,yes\n"))
+    with pytest.raises(RestainError, match="'a' is there twice"):
+        with_verdicts(entries(path), write(readers, "team,valid\na,no\na,yes\n"))
     with pytest.raises(RestainError, match="No entry is valid"):
         rank(entries(write(path, "team,psnr,ssim,valid\na,25,.6,no\n")))
 

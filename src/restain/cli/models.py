@@ -1,4 +1,4 @@
-"""``restain models``: every registered method."""
+"""``restain models``: every registered stainer and slide model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
+from restain.her2.base import MODELS
 from restain.stainers.base import STAINERS
 
 
 def models(json: bool = False) -> int:
-    """List every method: its paper, the licence of its authors' code, what its data must carry.
+    """List every stainer and slide model: its paper, the licence of its authors' code, what its data must carry.
 
     Args:
         json: print one JSON document instead of a table.
@@ -24,6 +25,15 @@ def models(json: bool = False) -> int:
             "needs": [*([] if "unpaired" in entry.item.needs else ["pairs"]), *sorted(entry.item.needs)],
         }
         for entry in STAINERS
+    ] + [
+        {
+            "name": model.name,
+            "task": "her2",
+            "paper": model.info.paper,
+            "licence": model.info.code_licence,
+            "needs": ["features", *sorted(model.info.needs)],
+        }
+        for model in MODELS
     ]
     if json:
         print_json(rows)

@@ -147,10 +147,14 @@ def with_verdicts(entries: Sequence[Entry], readers: Path) -> list[Entry]:
     """``entries`` with what readers decided: a CSV ``team,valid``.
 
     Raises:
-        RestainError: it cannot be read, names an entry that there is not, or says neither yes nor no.
+        RestainError: it cannot be read, names an entry that there is not or twice, or says neither yes nor no.
     """
-    rows = table_rows(readers, ["team", "valid"])
-    verdicts = {_team(row, where): yes_or_no(row["valid"], where) for where, row in rows}
+    verdicts: dict[str, bool] = {}
+    for where, row in table_rows(readers, ["team", "valid"]):
+        team = _team(row, where)
+        if team in verdicts:
+            raise RestainError(f"{where}: {team!r} is there twice. Give one verdict for each team.")
+        verdicts[team] = yes_or_no(row["valid"], where)
     _by_name(entries, verdicts, str(readers))
     return [replace(entry, valid=verdicts.get(entry.team, entry.valid)) for entry in entries]
 
