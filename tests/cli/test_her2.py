@@ -68,7 +68,19 @@ def test_a_corrupted_image_among_good_ones(strong: Path, tmp_path: Path, capsys:
     assert [entry["score"] for entry in document["results"]] == ["3+"]  # type: ignore[attr-defined]
     assert "broken" in document["failures"]  # type: ignore[operator]
     assert "failed: broken" in captured.err
-    assert "strong.png" in (tmp_path / "out" / "scores.csv").read_text()
+    white = tmp_path / "white.png"
+    write_image(white, np.full((300, 300, 3), 250, np.uint8))
+    assert main(["her2", "score", str(white), "--mpp", "0.5", "--out", str(tmp_path / "out")]) == 1
+    table = (tmp_path / "out" / "scores.csv").read_text()  # of both calls
+    assert "strong.png,3+" in table
+    assert "no tissue" in table
+
+
+def test_what_failed_is_in_the_table(strong: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(strong.read_bytes()[:2000])
+    assert main(["her2", "score", str(broken), "--mpp", "0.5", "--out", str(tmp_path / "out")]) == 1
+    assert "broken.png" in (tmp_path / "out" / "scores.csv").read_text()
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(strong: Path, tmp_path: Path) -> None:

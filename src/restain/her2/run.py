@@ -8,7 +8,7 @@ from typing import Any
 
 from restain import __version__
 from restain.core.errors import MissingResolutionError, RestainError
-from restain.core.files import remove_stale, write_csv, write_json
+from restain.core.files import read_json, remove_stale, write_csv, write_json
 from restain.core.items import Outcome, lock, process
 from restain.her2.files import write_cells, write_geojson
 from restain.her2.picture import score_picture
@@ -21,7 +21,7 @@ FILES = ("score.json", "cells.csv", "cells.geojson", "picture.png")
 
 
 def score_images(images: Sequence[Path], out: Path, mpp: float | None = None) -> Outcome:
-    """Score IHC images or slides; a folder for each in ``out``, and ``scores.csv`` over all.
+    """Score IHC images or slides; a folder for each in ``out``, and ``scores.csv`` over all that lie there.
 
     Args:
         images: the files.
@@ -57,7 +57,10 @@ def score_images(images: Sequence[Path], out: Path, mpp: float | None = None) ->
             "scoring",
             lambda name: [out / name / file for file in FILES],
         )
-        rows = [_row(outcome.results[name]) for name in names if name in outcome.results]
+        # Of earlier calls too: the folder is one table.
+        done = [path for path in sorted(out.glob("*/score.json")) if path.parent.name not in outcome.failures]
+        rows = [_row(read_json(path)) for path in done]
+        rows += [{"image": str(names[name]), "reason": reason} for name, reason in outcome.failures.items()]
         write_csv(out / "scores.csv", ("image", "score", *LEVELS, "positive", "counted", "reason"), rows)
     if unresolved and len(unresolved) == len(names):
         outcome.exit_code = MissingResolutionError.exit_code
