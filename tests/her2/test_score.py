@@ -180,17 +180,21 @@ def test_an_empty_collection_is_valid_json(tmp_path: Path) -> None:
 
 
 def test_real_images(shared: Path) -> None:
-    folder = shared / "data" / "her2-ihc"
-    if not folder.is_dir():
-        pytest.skip("no real HER2 images here")
-    with open_slide(folder / "00006_test_3+.png", 0.46) as slide:
+    with open_slide(shared / "data" / "her2-ihc" / "00006_test_3+.png", 0.46) as slide:
         assert score_slide(slide).document["score"] == "3+"
 
 
+@pytest.mark.parametrize(
+    ("core", "levels"), [("0_9b0f64d1", ("0",)), ("2_0123a214", LEVELS[1:]), ("2_a5593c5e", LEVELS[1:])]
+)
+def test_real_cores(shared: Path, core: str, levels: tuple[str, ...]) -> None:
+    (path,) = (shared / "data" / "her2-cores").glob(f"{core}*.jpg")
+    with open_slide(path, 0.25) as slide:
+        assert score_slide(slide).document["score"] in levels
+
+
 def test_the_empty_core(shared: Path) -> None:
-    cores = list((shared / "data" / "her2-cores").glob("3_99b35026*.jpg"))
-    if not cores:
-        pytest.skip("no real cores here")
-    with open_slide(cores[0], 0.25) as slide:
+    (core,) = (shared / "data" / "her2-cores").glob("3_99b35026*.jpg")
+    with open_slide(core, 0.25) as slide:
         document = score_slide(slide).document
     assert (document["score"], document["reason"]) == (None, "no tissue")

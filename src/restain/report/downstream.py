@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from restain.evaluate import Estimate
 from restain.evaluate.bootstrap import INTERVAL
 from restain.evaluate.downstream_results import STAINING, Downstream, Scored
 from restain.metrics import METRICS
+from restain.report.confusion import confusions
 from restain.report.html import write_report
 from restain.report.pictures import chart, save_chart
 from restain.report.sections import Block, Facts, Figure, Listing, Note, Section, Table, Text
 
-SEQUENTIAL = "cividis"
-"""Told apart by colour-blind readers and in grey."""
 ACROSS = 3
 WIDTH = 8.0
 
@@ -146,29 +143,5 @@ def _confusions(result: Downstream) -> tuple[Callable[[Canvas], None], float]:
     """How the confusion matrices are drawn, and the figure's height in inches."""
     rows = -(-len(result.entries) // ACROSS)
 
-    def draw(canvas: Canvas) -> None:
-        columns = min(ACROSS, len(result.entries))
-        panels = canvas.subplots(rows, columns, squeeze=False)
-        for panel, entry in zip(panels.flat, result.entries, strict=False):
-            _matrix(panel, entry, result.classes)
-        for panel in panels.flat[len(result.entries) :]:
-            panel.set_visible(False)
-
-    return draw, 0.3 + 2.6 * rows
-
-
-def _matrix(axes: Axes, entry: Scored, classes: Sequence[str]) -> None:
-    """One confusion matrix: coloured by the share of each true level, with the numbers of images."""
-    totals = entry.confusion.sum(1, keepdims=True)
-    shares = np.divide(entry.confusion, totals, out=np.zeros_like(entry.confusion), where=totals > 0)
-    axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(entry.confusion):
-        colour = "black" if shares[row, column] > 0.6 else "white"
-        text = f"{count:.1f}".removesuffix(".0")
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("predicted level")
-    axes.set_ylabel("true level")
-    axes.set_title(entry.name, fontsize=9)
-    axes.spines[:].set_visible(False)
+    matrices = {entry.name: entry.confusion for entry in result.entries}
+    return confusions(matrices, result.classes, min(ACROSS, len(matrices))), 0.3 + 2.6 * rows

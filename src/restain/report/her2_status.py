@@ -14,11 +14,11 @@ from restain.her2.crossval_results import Crossval
 from restain.her2.crossval_scores import CONFIDENCE, GRID, TESTED, Entry, Spread
 from restain.her2.status_scores import SCORES
 from restain.report.charts import COLOURS, LINE
+from restain.report.confusion import confusions
 from restain.report.html import write_report
 from restain.report.pictures import chart, save_chart
 from restain.report.sections import Block, Facts, Figure, Listing, Note, Section, Table, Text
 
-SEQUENTIAL = "cividis"
 ACROSS = 4
 SIDE = 2.6
 IN_PANEL = 4
@@ -248,27 +248,5 @@ def _curves(axes: Axes, entries: Sequence[Entry], index: int | None, name: str) 
 def _confusions(result: Crossval) -> tuple[Callable[[Canvas], None], float, float]:
     rows, columns = -(-len(result.entries) // ACROSS), min(ACROSS, len(result.entries))
 
-    def draw(canvas: Canvas) -> None:
-        panels = canvas.subplots(rows, columns, squeeze=False)
-        for panel, entry in zip(panels.flat, result.entries, strict=False):
-            _matrix(panel, entry, result.classes)
-        for panel in panels.flat[len(result.entries) :]:
-            panel.set_visible(False)
-
-    return draw, 0.4 + SIDE * columns, 0.3 + SIDE * rows
-
-
-def _matrix(axes: Axes, entry: Entry, classes: Sequence[str]) -> None:
-    totals = entry.confusion.sum(1, keepdims=True)
-    shares = np.divide(entry.confusion, totals, out=np.zeros_like(entry.confusion), where=totals > 0)
-    axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(entry.confusion):
-        colour = "black" if shares[row, column] > 0.6 else "white"
-        text = f"{count:.1f}".removesuffix(".0")
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(entry.name, fontsize=8)
-    axes.spines[:].set_visible(False)
+    matrices = {entry.name: entry.confusion for entry in result.entries}
+    return confusions(matrices, result.classes, columns), 0.4 + SIDE * columns, 0.3 + SIDE * rows

@@ -9,6 +9,7 @@ of no account.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,9 +70,9 @@ class CLAM(SlideModel):
         hidden = self.dropout(torch.relu(self.hidden(features)))
         return hidden, self.attention(hidden)
 
+    @abstractmethod
     def scores(self, pooled: Tensor) -> Tensor:
         """Pooled features [branches, width] to logits [C]."""
-        raise NotImplementedError
 
     def classify(self, bag: Bag) -> SlideOutput:
         """Attention-weighted mean of the hidden features, classified; in training the instance loss as well."""
