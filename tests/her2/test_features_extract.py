@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,25 @@ class Failing(Means):
             return np.full((len(field.corners), 6), np.nan, np.float32)
 
         return encode
+
+
+def test_processes_write_what_one_writes(he: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two slides in two processes, one of them bad: the same files, and the bad one is named."""
+    other = shutil.copy(he, tmp_path / "p2.ome.tif")
+    bad = tmp_path / "p3.ome.tif"
+    bad.write_bytes(b"no slide")
+    words = [str(path) for path in (he, other, bad)]
+    assert command([*words, "--out", str(tmp_path / "two"), "--workers", "2", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert list(document["results"]) == ["p1_he", "p2"]
+    assert list(document["failures"]) == ["p3"]
+    assert command([str(he), "--out", str(tmp_path / "one"), "--workers", "1"]) == 0
+    wanted, *found = (read_features(tmp_path / name) for name in ("one/p1_he.h5", "two/p1_he.h5", "two/p2.h5"))
+    for one in found:
+        assert np.array_equal(one.features, wanted.features)
+        assert np.array_equal(one.coords, wanted.coords)
+    with pytest.raises(RestainError, match="workers 0"):
+        extract([Input(he)], tmp_path / "none", Means(), workers=0)
 
 
 def test_an_encoder_that_gives_no_numbers(he: Path, tmp_path: Path) -> None:

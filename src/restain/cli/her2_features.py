@@ -8,6 +8,7 @@ from pathlib import Path
 from restain.cli.output import print_json, report_failures
 from restain.cli.parsing import call
 from restain.core.progress import console
+from restain.core.workers import cpu_threads
 from restain.her2.encoders import Stain, make_encoder
 from restain.her2.extract import extract, slides_of
 from restain.her2.tiles import TileOptions
@@ -20,6 +21,7 @@ def features(
     stain: Stain = Stain.he,
     mpp: float | None = None,
     options: TileOptions = TileOptions(),  # noqa: B008 (frozen)
+    workers: int | None = None,
     json: bool = False,
 ) -> int:
     """Cut slides into tiles on tissue and write the features of each tile, one .h5 a slide.
@@ -37,10 +39,13 @@ def features(
         stain: he, or ihc, whose features serve `her2 train` as prompts.
         mpp: um/px of level 0, in place of what the files say.
         options: what a tile is.
+        workers: processes, a slide each. If not given: as many as there are cores, at most 8; one where the encoder has
+            weights, of which each process holds a copy.
         json: print one JSON document with a row for each slide.
     """
     slides = slides_of(inputs, stain, mpp)
-    outcome = extract(slides, out, make_encoder(encoder, stain), options)
+    made = make_encoder(encoder, stain)
+    outcome = extract(slides, out, made, options, workers or (cpu_threads() if made.light else 1))
     for name, result in outcome.results.items():
         console.print(
             f"{name}: {result['tiles']} tiles of {result['columns']} columns in {result['features']}",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from restain import __version__
 from restain.core.errors import ItemError, MissingResolutionError, RestainError
 from restain.core.files import read_csv, remove_stale
 from restain.core.items import Outcome, lock, process
+from restain.core.pool import in_processes
 from restain.core.progress import console
 from restain.core.resolution import parse_mpp
 from restain.her2.encoders import Encode, Encoder, Field, Stain
@@ -61,7 +65,13 @@ def _of_cohort(path: Path, stain: Stain, mpp: float | None) -> list[Input]:
     return found
 
 
-def extract(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileOptions = TileOptions()) -> Outcome:  # noqa: B008 (frozen)
+def extract(
+    inputs: Sequence[Input],
+    out: Path,
+    encoder: Encoder,
+    options: TileOptions = TileOptions(),  # noqa: B008 (frozen)
+    workers: int = 1,
+) -> Outcome:
     """Write the features of every slide into ``out/<name>.h5``.
 
     Slides that an earlier call finished with the same encoder and options are skipped.
@@ -71,6 +81,7 @@ def extract(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileO
         out: a folder.
         encoder: of the tiles.
         options: what a tile is.
+        workers: processes, a slide each; every one holds the encoder.
 
     Returns:
         For each slide by name: file, tiles, columns, um/px, seconds; or why it failed. The exit code is 1 where one
@@ -79,18 +90,33 @@ def extract(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileO
     Raises:
         RestainError: another command writes to ``out``.
     """
+    if workers < 1:
+        raise RestainError(f"workers {workers}: give 1 or more.")
+    with lock(out / ".restain" / "lock"):
+        remove_stale(out)
+        if workers > 1 and len(inputs) > 1:
+            _extract_ahead(inputs, out, encoder, options, workers)
+        outcome, unresolved = _extract(inputs, out, encoder, options)
+    if unresolved and unresolved == len(outcome.failures) == len(inputs):
+        outcome.exit_code = MissingResolutionError.exit_code
+    return outcome
+
+
+def _extract(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileOptions) -> tuple[Outcome, int]:
+    """What became of the slides, one after the other, and how many of them have no um/px."""
     by_name = {item.name: item for item in inputs}
-    unresolved = []
+    unresolved = 0
 
     def target(name: str) -> Path:
         return out / f"{name}.h5"
 
     def work(name: str) -> dict[str, Any]:
+        nonlocal unresolved
         try:
             with open_slide(by_name[name].path, by_name[name].mpp) as slide:
                 return extract_slide(slide, target(name), encoder, options, name)
         except MissingResolutionError:
-            unresolved.append(name)
+            unresolved += 1
             raise
 
     def settings(name: str) -> object:
@@ -105,12 +131,31 @@ def extract(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileO
             "version": __version__,
         }
 
-    with lock(out / ".restain" / "lock"):
-        remove_stale(out)
-        outcome = process(list(by_name), work, out / ".restain", settings, "features", lambda name: [target(name)])
-    if unresolved and len(unresolved) == len(by_name):
-        outcome.exit_code = MissingResolutionError.exit_code
-    return outcome
+    state = out / ".restain"
+    return process(list(by_name), work, state, settings, "features", lambda name: [target(name)]), unresolved
+
+
+_SHARED: list[Encoder] = []
+"""In a worker: its encoder, sent once."""
+
+
+def _extract_ahead(inputs: Sequence[Input], out: Path, encoder: Encoder, options: TileOptions, workers: int) -> None:
+    """Let processes do the slides; what they finished is then found done, failures are met again."""
+    jobs = [(item, out, options) for item in inputs]
+    try:
+        in_processes(_extract_one, jobs, workers, "features", _begin_worker, (encoder,))
+    except BrokenProcessPool:
+        console.print("A worker was killed, perhaps for want of memory; going on with one process.")
+
+
+def _begin_worker(encoder: Encoder) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    _SHARED.append(encoder)
+
+
+def _extract_one(item: Input, out: Path, options: TileOptions) -> None:
+    _extract([item], out, _SHARED[0], options)
 
 
 def extract_slide(slide: Slide, path: Path, encoder: Encoder, options: TileOptions, name: str) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,8 @@ import cv2
 from restain.core.errors import RestainError
 from restain.core.files import read_json, remove_stale, write_csv, write_json
 from restain.core.items import Outcome, fingerprint, lock, process
-from restain.core.progress import console, track
+from restain.core.pool import in_processes
+from restain.core.progress import console
 from restain.core.runs import flatten
 from restain.slides import PyramidWriter
 from restain.synthetic.options import GENERATOR_VERSION, SynthOptions
@@ -136,20 +134,11 @@ def _make_ahead(
     out: Path, options: SynthOptions, index: dict[str, int], settings: dict[str, Any], workers: int
 ) -> None:
     """Let processes make the patients; what they finished is then found done by ``process``, failures are met again."""
-    context = get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(index)), mp_context=context, initializer=_one_thread)
+    jobs = [(out, options, name, number, settings) for name, number in index.items()]
     try:
-        jobs = [pool.submit(_make_one, out, options, name, number, settings) for name, number in index.items()]
-        for job in track(as_completed(jobs), "patients", len(jobs)):
-            job.result()
+        in_processes(_make_one, jobs, workers, "patients", cv2.setNumThreads, (1,))
     except BrokenProcessPool:
         console.print("A worker was killed, perhaps for want of memory; going on with one process.")
-    except KeyboardInterrupt:
-        for worker in list(pool._processes.values()):  # what is being drawn is drawn again later
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -170,13 +159,6 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if foreign:
         raise RestainError(f"{out}: holds {', '.join(foreign)} that restain synth did not make. Choose another folder.")
     write_json(file, settings)
-
-
-def _one_thread() -> None:
-    """A worker draws on one core and leaves the progress bar and Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    console.quiet = True
 
 
 def _make_one(out: Path, options: SynthOptions, name: str, number: int, settings: dict[str, Any]) -> None:

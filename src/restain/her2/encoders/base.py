@@ -51,6 +51,7 @@ class Encoder(ABC):
         names: of the columns; None where they have none.
         mpp: um/px that fields must have; None takes them at the tiles' own.
         margin: um of the slide around the tiles that a field must show.
+        light: whether it has no weights, so that many processes may hold one each.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Encoder(ABC):
     names: tuple[str, ...] | None = None
     mpp: float | None = None
     margin: float = 0.0
+    light: bool = False
 
     @abstractmethod
     def of_slide(self, slide: Slide, tissue: TissueMask) -> Encode:

@@ -51,6 +51,7 @@ class Morphometry(Encoder):
     name = "morphometry"
     mpp = MPP
     margin = _MARGIN
+    light = True
 
     def __init__(self, stain: Stain = Stain.he) -> None:
         self.stain = stain
