@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -13,11 +15,20 @@ from restain.core.progress import console, progress_bar
 
 
 def _begin(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """A worker leaves the progress bar and Ctrl-C to the parent."""
+    """A worker leaves the progress bar and Ctrl-C to the parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     console.quiet = True
     if initializer is not None:
         initializer(*arguments)
+
+
+def _end_with_parent() -> None:
+    """Where the parent is killed, its successor would find the items taken."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
