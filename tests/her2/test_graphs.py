@@ -74,6 +74,23 @@ def test_a_cluster_never_exceeds_the_cut() -> None:
                 assert between < 0.2, "two clusters this alike would have joined"
 
 
+@pytest.mark.parametrize("size", [6, 10, 12, 14])
+def test_means_halfway_between_two_px_are_rounded_to_even(size: int) -> None:
+    """The mean of consecutive whole numbers, an even count of them, ends in .5: in every cluster the same side."""
+    starts = np.arange(60) * 9000
+    coords = np.array([[start + i, 7.0] for start in starts for i in range(size)])
+    graph = cluster_graph(coords, np.zeros((len(coords), 2)), HOW, 100)
+    mean = starts + (size - 1) // 2
+    assert graph.coords[:, 0].tolist() == (mean + mean % 2).tolist()
+
+
+def test_edges_are_those_of_the_sorted_clusters() -> None:
+    coords, features = tiles(60, 150.0, 0)
+    coords = np.rint(coords + np.random.default_rng(1).normal(size=coords.shape) * 40)  # no four centres on a circle
+    graph = cluster_graph(coords, features, HOW, 4000)
+    assert np.array_equal(graph.edges, touching(graph.coords, 4000))
+
+
 def test_order_of_tiles_changes_no_cluster() -> None:
     coords, features = tiles(300, 30.0, 2)
     order = np.random.default_rng(0).permutation(300)

@@ -62,7 +62,8 @@ def cluster_tiles(coords: np.ndarray, features: np.ndarray, how: Linkage, whole:
         whole: up to so many tiles all pairs are held (as released); above, only those within reach.
 
     Returns:
-        A cluster's number for each tile, int64 [n], from 0. Both ways give the same clusters.
+        A cluster's number for each tile, int64 [n], from 0. Both ways give the same clusters, unless several pairs are
+        exactly equally alike.
     """
     if len(coords) == 1 or how.cut >= 1:  # nothing is more dissimilar than 1: all join
         return np.zeros(len(coords), np.int64)
@@ -183,6 +184,9 @@ def cluster_graph(
 ) -> ClusterGraph:
     """Clusters of alike neighbouring tiles, linked to those beside them (Lu 2022, 2.2).
 
+    Where four centres lie on a circle (on an exact grid), either diagonal is Delaunay's; which one depends on the order
+    of the clusters, and so on ``whole``.
+
     Args:
         coords: float64 [n, 2], px.
         features: float64 [n, d].
@@ -192,13 +196,15 @@ def cluster_graph(
     """
     labels = cluster_tiles(coords, features, how, whole)
     sizes = np.bincount(labels)
-    gather = csr_array((1 / sizes[labels], (labels, np.arange(len(labels)))), shape=(len(sizes), len(labels)))
-    centres = np.rint(gather @ coords)
+    gather = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(len(sizes), len(labels)))
+    # Sums first: a mean that ends in .5 must do so exactly, or it is rounded to the wrong side.
+    centres = np.rint(gather @ coords / sizes[:, None])
+    edges = touching(centres, furthest)
     order = np.lexsort((centres[:, 1], centres[:, 0]))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    centres = centres[order]
-    return ClusterGraph(centres, (gather @ features)[order], touching(centres, furthest), place[labels])
+    edges = np.unique(place[edges], axis=1)
+    return ClusterGraph(centres[order], (gather @ features / sizes[:, None])[order], edges, place[labels])
 
 
 @dataclass(frozen=True)
