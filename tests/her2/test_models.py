@@ -95,8 +95,8 @@ def test_learns_what_tells_the_slides_apart(name: str) -> None:
         make_bag(24 + number, seed=number, label=number % 2, ihc=8, shift=3.0 * (number % 2)) for number in range(16)
     ]
     model.fit(bags)
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(12):
+    optimizer = torch.optim.Adam(model.parameters(), 0.003)
+    for _ in range(20):
         model.train()
         for bag in bags:
             optimizer.zero_grad()

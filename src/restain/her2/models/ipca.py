@@ -5,8 +5,9 @@ images", 2024.
 Authors' code: no licence (Yvpingwang/IPCA). None of it is here.
 Differs: the released evaluation drops the prompt term of Eq. 7 at inference; here, as in the paper, the learned prompts
 stay. Bags are neither padded nor cut. Eq. 6 reads each block's own learned prompts; those of Eq. 4, which have seen the
-IHC, feed Eq. 5 alone (as coded), so the answer for an H&E slide never depends on an IHC slide. Order of tiles is of no
-account.
+IHC, feed Eq. 5 alone (as coded), so the answer for an H&E slide never depends on an IHC slide. Biases are added as in
+``pama``. With few anchors kernel masking may leave a single one, whose attention is 1 wherever it lies. Order of tiles
+is of no account.
 """
 
 from __future__ import annotations
@@ -43,16 +44,14 @@ class PromptedAttention(PositionAttention):
     Args:
         width: of the tokens.
         heads: that share it.
-        proxy: with what the IHC branch alone needs.
     """
 
-    def __init__(self, width: int, heads: int, proxy: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__(width, heads)
         self.qkv_i = nn.Linear(width, 3 * width)
-        if proxy:
-            self.qkv_i2 = nn.Linear(width, 3 * width)
-            self.proj_i = nn.Linear(width, width)
-            self.proj_i2 = nn.Linear(width, width)
+        self.qkv_i2 = nn.Linear(width, 3 * width)
+        self.proj_i = nn.Linear(width, width)
+        self.proj_i2 = nn.Linear(width, width)
 
 
 class PromptedBlock(Block):
@@ -63,22 +62,22 @@ class PromptedBlock(Block):
         heads: of the attention.
         times: hidden units of the MLPs over width.
         prompts: learned tokens n_k.
-        proxy: with the IHC branch.
     """
 
-    def __init__(self, width: int, heads: int, times: float, prompts: int, proxy: bool = True) -> None:
-        self.proxy = proxy
+    def __init__(self, width: int, heads: int, times: float, prompts: int) -> None:
         super().__init__(width, heads, times)
         self.attn: PromptedAttention
         self.kernel_token_i = token(1, prompts, width)
-        self.norm1_i = nn.LayerNorm(width)
-        if proxy:
-            self.norm2_i = nn.LayerNorm(width)
-            self.mlp_i = MLP(width, times)
+        self.norm1_i, self.norm2_i = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mlp_i = MLP(width, times)
 
     def attention_of(self, width: int, heads: int) -> PositionAttention:
         """The block's attention."""
-        return PromptedAttention(width, heads, self.proxy)
+        return PromptedAttention(width, heads)
+
+    def forget_ihc(self) -> None:
+        """Drop what reads an IHC slide; the prompts stay."""
+        del self.attn.qkv_i2, self.attn.proj_i, self.attn.proj_i2, self.norm2_i, self.mlp_i
 
     def prompted(self, q: Tensor) -> Tensor:
         """Eq. 6: H&E tiles <- prompts, through the projection that Eq. 3 uses."""
@@ -107,17 +106,16 @@ class IPCA(PAMA):
     def __init__(self, config: Config, in_dim: int, classes: int) -> None:
         super().__init__(config, in_dim, classes)
         self.config: Config
-        if self.proxy:
-            self.cls_token_i = token(1, 1, config.width)
-            self.patch_embed_i = nn.Linear(in_dim, config.width)
-            self.norm_i = nn.LayerNorm(config.width)
-            self.head_i = nn.Linear(config.width, classes)
-            start_values(self)
+        self.cls_token_i = token(1, 1, config.width)
+        self.patch_embed_i = nn.Linear(in_dim, config.width)
+        self.norm_i = nn.LayerNorm(config.width)
+        self.head_i = nn.Linear(config.width, classes)
+        start_values(self)
 
     def block(self) -> Block:
         """One block with its own prompts."""
         config: Config = self.config
-        return PromptedBlock(config.width, config.heads, config.mlp_times, config.prompts, self.proxy)
+        return PromptedBlock(config.width, config.heads, config.mlp_times, config.prompts)
 
     def ihc_logits(self, features: Tensor) -> Tensor:
         """The proxy task: IHC tiles [m, d] to logits [C] (training only)."""
@@ -146,6 +144,15 @@ class IPCA(PAMA):
 
 @register_model("ipca_without_proxy", paper="Wang et al., 2024 (Table 2, w/o proxy)", code_licence="none")
 class WithoutProxy(IPCA):
-    """IPCA that never sees an IHC: the prompts are kept and learn from the H&E alone (Wang 2024, 3.4)."""
+    """IPCA that never sees an IHC: the prompts are kept and learn from the H&E alone (Wang 2024, 3.4).
+
+    It is built as IPCA is, so that both start from the same weights with the same seed.
+    """
 
     proxy = False
+
+    def __init__(self, config: Config, in_dim: int, classes: int) -> None:
+        super().__init__(config, in_dim, classes)
+        for block in cast("list[PromptedBlock]", self.blocks):
+            block.forget_ihc()
+        del self.cls_token_i, self.patch_embed_i, self.norm_i, self.head_i
