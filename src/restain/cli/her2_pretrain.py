@@ -12,10 +12,8 @@ from restain.her2.labels import HER2, ClassSet
 from restain.her2.models.pama_pretraining import Config
 from restain.her2.pretrain import ENCODER, PretrainEpoch, pretrain
 from restain.her2.slide_set import read_slide_set
-from restain.her2.train_options import StatusTraining
+from restain.her2.train_options import Updates
 from restain.her2.train_run import random_split
-
-DEFAULTS = StatusTraining(epochs=100, weighted=False)
 
 
 def command(
@@ -23,7 +21,7 @@ def command(
     features: Path,
     out: Path,
     model: Config = Config(),  # noqa: B008 (frozen)
-    training: StatusTraining = DEFAULTS,
+    training: Updates = Updates(),  # noqa: B008 (frozen)
     classes: str = HER2.text,
     val: float = 0.2,
     json: bool = False,
@@ -38,7 +36,7 @@ def command(
         features: folder with the H&E's features.
         out: the run folder; one of the same settings is resumed.
         model: settings of the autoencoder.
-        training: epochs, batch, rate, tiles, seed.
+        training: length, optimiser, sampling. All epochs are done; that of the smallest held-out error is kept.
         classes: of the labels (they stratify who is held out).
         val: share of the patients held out, where the cohort names none.
         json: print the run's description.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from restain.her2.train_options import Optimiser, Schedule, StatusTraining
+from restain.her2.train_options import Optimiser, Schedule, Updates
 
 LOOKAHEAD_STEPS, LOOKAHEAD_PULL = 6, 0.5
 """k and alpha of Lookahead (Zhang 2019, Sec. 5 uses 5 to 10 and 0.5)."""
@@ -27,14 +28,15 @@ class Updater:
         options: optimiser, rate, decay, schedule.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], options: StatusTraining) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], options: Updates) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.options = options
-        kinds = {Optimiser.adam: torch.optim.Adam, Optimiser.adamw: torch.optim.AdamW}
-        kind = kinds.get(options.optimizer, torch.optim.RAdam)
-        self.optimizer: torch.optim.Optimizer = kind(
-            self.parameters, lr=options.rate, weight_decay=options.weight_decay
-        )
+        kinds: dict[Optimiser, Callable[..., torch.optim.Optimizer]] = {
+            Optimiser.adam: torch.optim.Adam,
+            Optimiser.adamw: torch.optim.AdamW,
+            Optimiser.radam_lookahead: partial(torch.optim.RAdam, decoupled_weight_decay=True),
+        }
+        self.optimizer = kinds[options.optimizer](self.parameters, lr=options.rate, weight_decay=options.weight_decay)
         self.slow: list[Tensor] | None = None
         if options.optimizer is Optimiser.radam_lookahead:
             self.slow = [parameter.detach().clone() for parameter in self.parameters]

@@ -21,7 +21,7 @@ from restain.her2.models.pama_pretraining import Config, MaskedAutoencoder
 from restain.her2.optimisers import Updater
 from restain.her2.slide_set import SlideSet, drawn
 from restain.her2.standard import Standard
-from restain.her2.train_options import StatusTraining
+from restain.her2.train_options import Updates
 from restain.nn.devices import Precision, make_fabric
 from restain.training.checkpoint import load_state, save_state
 from restain.training.run import plain
@@ -51,7 +51,7 @@ def pretrain(
     train: Sequence[str],
     val: Sequence[str],
     config: Config,
-    options: StatusTraining,
+    options: Updates,
     out: Path,
     done: Callable[[PretrainEpoch], None] = lambda _: None,
 ) -> RunFolder:
@@ -93,7 +93,7 @@ def _pretrain(
     train: Sequence[str],
     val: Sequence[str],
     config: Config,
-    options: StatusTraining,
+    options: Updates,
     done: Callable[[PretrainEpoch], None],
 ) -> None:
     device = make_fabric(options.accelerator, Precision.full).device
@@ -140,7 +140,7 @@ def _pass(
     network: MaskedAutoencoder,
     updater: Updater,
     bags: Sequence[Bag],
-    options: StatusTraining,
+    options: Updates,
     rng: np.random.Generator,
     device: torch.device,
 ) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,8 +32,8 @@ class Schedule(StrEnum):
 
 
 @dataclass(frozen=True)
-class StatusTraining:
-    """Length, optimiser and sampling of a slide model's training.
+class Updates:
+    """How weights are updated: pretraining has these settings alone.
 
     Attributes:
         epochs: most epochs; one draws as many bags as there are patients to train on.
@@ -42,14 +43,8 @@ class StatusTraining:
         weight_decay: of the optimiser.
         schedule: cosine, plateau or constant.
         plateau_patience: epochs that plateau waits.
-        weighted: draw every class equally often.
-        patience: stop after this many epochs without a better validation AUC; the best epoch's weights are kept.
-        min_epochs: do not stop before this epoch.
         tiles: tiles drawn at random from a bag, anew in each epoch; all of them if not given. Never the first ones.
-        standardise: features to mean 0 and deviation 1 over the tiles of the training patients.
         clip: largest norm of the gradient; not clipped if not given.
-        average: keep the mean of the weights after each epoch of the last share of the training, instead of one
-            epoch's; only without validation patients (the classic sets). 0: the last epoch's.
         seed: of initial weights, order, dropout and tiles.
         accelerator: auto takes the best there is.
         checkpoint_every: epochs between states that a stopped training goes on from.
@@ -62,13 +57,8 @@ class StatusTraining:
     weight_decay: float = 0.0
     schedule: Schedule = Schedule.cosine
     plateau_patience: int = 5
-    weighted: bool = True
-    patience: int = 20
-    min_epochs: int = 20
     tiles: int | None = None
-    standardise: bool = True
     clip: float | None = None
-    average: float = 0.0
     seed: int = 0
     accelerator: Accelerator = Accelerator.auto
     checkpoint_every: int = 5
@@ -79,14 +69,45 @@ class StatusTraining:
         Raises:
             RestainError: which one, and what it may be.
         """
-        least = {"epochs": 1, "batch": 1, "patience": 1, "plateau_patience": 1, "min_epochs": 0, "seed": 0}
-        least |= {"checkpoint_every": 1} | ({} if self.tiles is None else {"tiles": 1})
+        least = {"epochs": 1, "batch": 1, "plateau_patience": 1, "seed": 0, "checkpoint_every": 1}
+        self._require(least | ({} if self.tiles is None else {"tiles": 1}))
+        if not 0 < self.rate < math.inf or (self.clip is not None and not self.clip > 0):
+            raise RestainError(f"training: rate {self.rate:g}, clip {self.clip}: give numbers above 0.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise RestainError(f"training: weight_decay {self.weight_decay:g}: give 0 or more.")
+
+    def _require(self, least: Mapping[str, int]) -> None:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise RestainError(f"training: {name} {getattr(self, name)}: give {low} or more.")
-        if not 0 < self.rate < math.inf or (self.clip is not None and not self.clip > 0):
-            raise RestainError(f"training: rate {self.rate:g}, clip {self.clip}: give numbers above 0.")
-        if not 0 <= self.weight_decay < math.inf or not 0 <= self.average < 1:
-            raise RestainError(
-                f"training: weight_decay {self.weight_decay:g}, average {self.average:g}: give 0 or more, and [0, 1)."
-            )
+
+
+@dataclass(frozen=True)
+class StatusTraining(Updates):
+    """Length, optimiser and sampling of a slide model's training; see ``Updates`` for the other settings.
+
+    Attributes:
+        weighted: draw every class equally often.
+        patience: stop after this many epochs without a better validation AUC; the best epoch's weights are kept.
+        min_epochs: do not stop before this epoch.
+        standardise: features to mean 0 and deviation 1 over the tiles of the training patients.
+        average: keep the mean of the weights after each epoch of the last share of the training, instead of one
+            epoch's; only without validation patients (the classic sets). 0: the last epoch's.
+    """
+
+    weighted: bool = True
+    patience: int = 20
+    min_epochs: int = 20
+    standardise: bool = True
+    average: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no training.
+
+        Raises:
+            RestainError: which one, and what it may be.
+        """
+        super().__post_init__()
+        self._require({"patience": 1, "min_epochs": 0})
+        if not 0 <= self.average < 1:
+            raise RestainError(f"training: average {self.average:g}: give a share below 1, from 0 on.")

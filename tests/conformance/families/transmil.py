@@ -15,7 +15,7 @@ from .clam import as_bag, load_model
 def attention(o: Options, x: Arrays) -> dict[str, Any]:
     config = Config(
         width=o["dim"], heads=o["heads"], landmarks=o["landmarks"], pinv_iterations=o["pinv_iterations"],
-        conv_kernel=o["residual_conv_kernel"], unpad=Unpad(o["unpad"]),
+        conv_kernel=o["residual_conv_kernel"] if o["residual"] else 1, unpad=Unpad(o["unpad"]),
     )  # fmt: skip
     network = PaddedAttention(o["dim"], o["heads"], config, o["heads"] * o["dim_head"])
     if not o["residual"]:

@@ -4,7 +4,8 @@ Paper: Wu et al., "Position-aware masked autoencoder for histopathology WSI repr
 Authors' code: MIT (WkEEn/PAMA). None of it is here.
 Differs: bags are not padded (as released, padded tiles vote in the orientation and enter the class token's bins);
 anchors start k-means from the sorted places of the tiles, not at random; large bags are read in chunks. Order of tiles
-is of no account. The queries of the paper's Eq. 1 are the anchors.
+is of no account. The queries of the paper's Eq. 1 are the anchors; the biases of Eq. 2 are added after q k was divided
+by the root of the heads' width (as released), not before.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the features of the others from where they lie. Its encoder can then be taken in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -83,6 +83,7 @@ class MaskedAutoencoder(nn.Module):
         Raises:
             RestainError: features of another width than the encoder's.
         """
+        bag = replace(bag, label=None)  # not looked at
         self.encoder.check(bag)
         device, n = bag.features.device, len(bag)
         positions = positions_of(bag, self.config.tiles_per_anchor, self.config.max_anchors)

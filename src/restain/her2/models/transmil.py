@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restain.core.errors import RestainError
 from restain.her2.attention import (
     Landmarks,
     PinvInit,
@@ -64,6 +65,12 @@ class Config(SlideConfig):
     dropout: float = 0.1
     unpad: Unpad = Unpad.last
 
+    def __post_init__(self) -> None:
+        """Refuse an even kernel, besides."""
+        super().__post_init__()
+        if self.conv_kernel % 2 == 0:
+            raise RestainError(f"conv_kernel is {self.conv_kernel}; it is an odd number.")
+
 
 class PaddedAttention(nn.Module):
     """Nystrom self attention of a sequence padded with zero rows in front to a multiple of the landmarks.
@@ -72,7 +79,7 @@ class PaddedAttention(nn.Module):
         width: of the tokens.
         heads: that share ``inner`` columns.
         inner: columns of q, k and v each; ``width`` where None.
-        config: landmarks, iterations, kernel (0: no convolution), dropout, which rows are returned.
+        config: landmarks, iterations, kernel, dropout, which rows are returned.
     """
 
     def __init__(self, width: int, heads: int, config: Config, inner: int | None = None) -> None:
@@ -81,7 +88,7 @@ class PaddedAttention(nn.Module):
         inner = inner or width
         self.to_qkv = nn.Linear(width, 3 * inner, bias=False)
         self.to_out = nn.Sequential(nn.Linear(inner, width), nn.Dropout(config.dropout))
-        self.res_conv = sequence_conv(heads, config.conv_kernel) if config.conv_kernel else None
+        self.res_conv: nn.Module | None = sequence_conv(heads, config.conv_kernel)
 
     def project(self, x: Tensor) -> tuple[Landmarks, Tensor]:
         """Tokens [batch, n, width] to the attention and the values, both of the padded sequence."""
