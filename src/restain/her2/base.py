@@ -143,6 +143,17 @@ class SlideModel(nn.Module, ABC):
         """Our state-dict keys to the authors'; the same where ours follow theirs."""
         return {key: key for key in self.state_dict()}
 
+    def released_name(self, name: str) -> str | None:
+        """The name in ``reference_keys`` of what a released checkpoint calls ``name``, for other versions of its code.
+
+        Args:
+            name: without the parts ``module`` that DataParallel leaves.
+
+        Returns:
+            Also without ``module``; None for tensors that carry nothing (of a loss, unused, there twice).
+        """
+        return name
+
     def load_pretrained(self, state: dict[str, Tensor]) -> Loaded:
         """Take over the tensors of ``state`` that fit by name and shape (a masked autoencoder's, an authors').
 

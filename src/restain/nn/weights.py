@@ -7,7 +7,9 @@ import pickle
 import struct
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from restain.core.errors import ItemError
 from restain.nn.norms import COUNTER
@@ -23,18 +26,23 @@ _NESTS = ("state_dict", "model_state_dict", "model", "params", "weights")
 """Names under which checkpoints of other projects keep a network's tensors."""
 
 
-def read_safely(path: Path) -> Any:
+def read_safely(path: Path, skip_objects: bool = False) -> Any:
     """What a ``.safetensors``, ``.pth`` or ``.pt`` file holds, on the CPU; nothing but tensors and containers is read.
 
+    Args:
+        path: the file.
+        skip_objects: other objects beside the tensors (the options of a training, a library's own dictionaries) do not
+            spoil the file. They are not made and their code is not looked for: something empty stands in their place.
+
     Raises:
-        ItemError: the file is missing or damaged, or holds other objects.
+        ItemError: the file is missing or damaged, or holds other objects that are not skipped.
     """
     if not path.is_file():
         raise ItemError(f"{path}: no such file. Give a state dict (.pth, .pt or .safetensors).")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _blanks(path) if skip_objects else nullcontext():
             warnings.simplefilter("ignore")  # of how the file was pickled
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own message would advise to unpickle it after all
@@ -64,19 +72,48 @@ def read_safely(path: Path) -> Any:
         ) from error
 
 
+class _AnythingKind(type):
+    def __call__(cls, *_: Any, **__: Any) -> Any:
+        """What a function of another library was to make: again anything."""
+        return cls
+
+    def __setstate__(cls, state: object) -> None:
+        """Keep nothing."""
+
+
+class _Anything(metaclass=_AnythingKind):
+    """Stands for every class and function that the unpickler does not know, and for what they were to make."""
+
+    def __new__(cls, *_: Any) -> Any:
+        """An object that is filled afterwards, perhaps like a dictionary."""
+        return OrderedDict()
+
+
+def _blanks(path: Path) -> AbstractContextManager[object]:
+    """While it holds, torch's own unpickler reads the unknown names in ``path`` as ``_Anything``."""
+    try:
+        names = get_unsafe_globals_in_checkpoint(str(path))
+    except ValueError:  # torch's format before 1.6
+        return nullcontext()
+    return safe_globals([(_AnythingKind, f"{__name__}.kind"), *((_Anything, name) for name in names)])
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors in a ``.safetensors``, ``.pth`` or ``.pt`` file, by name, on the CPU.
 
-    Nothing but tensors and plain containers is unpickled. A nested ``state_dict`` is looked for; the prefix
-    ``module.`` that ``DataParallel`` leaves is taken off.
+    Nothing but tensors and plain containers is unpickled; other objects beside them are skipped. A nested
+    ``state_dict`` is looked for; the prefix ``module.`` that ``DataParallel`` leaves is taken off.
 
     Raises:
-        ItemError: the file is missing or damaged, holds other objects, or holds no tensors by name.
+        ItemError: the file is missing or damaged, or holds no tensors by name (it may be a pickled network).
     """
-    content = unwrapped(read_safely(path))
+    content = unwrapped(read_safely(path, skip_objects=True))
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        raise ItemError(f"{path}: holds no tensors by name. Give a network's state dict.")
+        raise ItemError(
+            f"{path}: holds no tensors by name; other objects are never unpickled. Save `network.state_dict()`, not "
+            "the whole network."
+        )
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors

@@ -9,6 +9,7 @@ of no account.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -137,6 +138,13 @@ class CLAM(SlideModel):
             found = next((part for part in parts if key.startswith(part)), "")
             keys[key] = parts.get(found, "") + key.removeprefix(found)
         return keys
+
+    def released_name(self, name: str) -> str | None:
+        """Layers count one less where there was no dropout; losses of instances have buffers."""
+        if name.startswith("instance_loss_fn."):
+            return None
+        name = re.sub(r"^attention_net\.2\.", "attention_net.3.", name)
+        return re.sub(r"^attention_net\.3\.2\.", "attention_net.3.3.", name)
 
 
 @register_model("clam_sb", paper="Lu et al., Nature Biomedical Engineering 2021", code_licence="GPL-3.0")

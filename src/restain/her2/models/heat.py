@@ -11,6 +11,7 @@ is of no account.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -178,3 +179,7 @@ class HEAT(SlideModel):
         logits = self.scores(nodes, kinds)
         own = by_type(self.linears_prediction, nodes.detach(), kinds)[:, int(logits.argmax())]
         return SlideOutput(logits, share_by_score(own.detach()))
+
+    def released_name(self, name: str) -> str | None:
+        """Each layer has a linear map that nothing uses."""
+        return None if re.fullmatch(r"gcs\.\d+\.weight\.\w+", name) else name

@@ -5,7 +5,9 @@ Analysis 2022.
 Authors' code: GPL-3.0 (wenqi006/SlideGraph). None of it is here.
 Differs: cross entropy of all classes in place of the original's pairwise hinge; columns of features that do not vary
 are found over the training set (``fit``), not on each slide; slides with many tiles are clustered from pairs within
-reach alone, with the same result; while training, a bag is normalised by the running statistics of all bags, for its
+reach alone, with the same result but for exact ties; features are standardised over the training set before they are
+compared; one or two clusters, or some on a line, have edges too; the best epoch is kept instead of the mean of the last
+models; while training, a bag is normalised by the running statistics of all bags, for its
 own would take away what tells slides apart (the released code normalises over batches of slides). Distances are in px
 of tiles that are 256 px wide, whatever the slide's own px. Order of tiles is of no account.
 """
@@ -211,3 +213,7 @@ class SlideGraph(SlideModel):
     def reference_keys(self) -> dict[str, str]:
         """Our keys to the released ones."""
         return {key: key.removeprefix("network.") for key in self.state_dict()}
+
+    def released_name(self, name: str) -> str | None:
+        """The layers of the convolutions are there twice."""
+        return None if name.startswith("nns.") else name
