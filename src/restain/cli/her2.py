@@ -10,6 +10,7 @@ from restain.core.errors import RestainError
 
 ACTIONS = {
     "score": "score IHC images or slides, real or virtual",
+    "virtual": "stain H&E slides virtually, and score that IHC",
     "features": "H&E slides to tiles to features",
     "pretrain": "PAMA's masked autoencoder on features without labels",
     "train": "train a slide model, or resume",

@@ -15,11 +15,15 @@ from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.her2.crossval import CrossvalOptions, chosen_recipes, crossval
 from restain.her2.crossval_results import Crossval
+from restain.her2.crossval_scores import Difference
 from restain.her2.labels import HER2, ClassSet
 from restain.her2.slide_set import read_slide_set
 from restain.her2.status_scores import SCORES
+from restain.her2.virtual_table import read_virtual
 from restain.nn.weights import content_hash, read_state_dict
 from restain.report.her2_status import write_crossval_report
+
+LISTS = ("--sweep", "--set", "--predictions", "--virtual")
 
 
 def command(
@@ -34,6 +38,7 @@ def command(
     set: list[str] = [],  # noqa: B006
     against: str | None = None,
     predictions: list[str] = [],  # noqa: B006
+    virtual: list[str] = [],  # noqa: B006
     init: Path | None = None,
     skip_missing: bool = False,
     cache_gib: float = 4.0,
@@ -60,6 +65,8 @@ def command(
         against: model that the others are tested against; the first if not given.
         predictions: NAME=CSV with predictions from elsewhere, compared in the same tables: patient and p_<class>
             columns, or predicted.
+        virtual: NAME=OUT of `restain her2 virtual` on the cohort: its level as it is (NAME_rule), its percentages read
+            by a regression (NAME), and joined with each model (MODEL+NAME).
         init: pretrained weights (safetensors, pth) for models that they fit.
         skip_missing: leave patients out whose H&E has no features file (each is named) instead of refusing.
         cache_gib: features to keep in memory, GiB.
@@ -82,6 +89,7 @@ def command(
         str(content_hash(init)) if init else None,
         named_folders(predictions, "--predictions"),
         against,
+        {name: read_virtual(path) for name, path in named_folders(virtual, "--virtual").items()},
     )
     write_crossval_report(result, out)
     for warning in result.warnings:
@@ -132,12 +140,14 @@ def _print(result: Crossval) -> None:
         rows.append([entry.name, entry.learns, *cells])
     count = len(result.plan.test)
     print_table(f"Final test, {count} patients: mean ± deviation", ["model", "train", *SCORES.values()], rows)
-    print_differences(result)
+    print_differences(result.differences)
+    reference = [(one.name, one.against) for one in result.differences]
+    print_differences([one for one in result.gains if (one.name, one.against) not in reference])
 
 
-def print_differences(result: Crossval) -> None:
+def print_differences(tested: Sequence[Difference]) -> None:
     """The paired tests on stderr, one line each."""
-    for one in result.differences:
+    for one in tested:
         if one.difference is not None and one.low is not None and one.high is not None and one.p_holm is not None:
             console.print(
                 f"{one.name} - {one.against}: {SCORES[one.score]} {one.difference:+.3f} ({one.low:+.3f} to "
@@ -148,6 +158,6 @@ def print_differences(result: Crossval) -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command; ``--sweep``, ``--set`` and ``--predictions`` take several words and may be repeated."""
-    words = gathered(argv, ["--sweep", "--set", "--predictions"])
+    """The command; those of ``LISTS`` take several words and may be repeated."""
+    words = gathered(argv, LISTS)
     return call(command, "restain her2 crossval", words, flat="options")

@@ -12,7 +12,10 @@ from restain.core.errors import RestainError
 from restain.core.files import write_csv
 from restain.core.items import lock
 from restain.core.progress import console
+from restain.core.runs import RunFolder
 from restain.her2.predict import FEATURES, load_predictor, predict
+from restain.her2.predict_fused import load_fusion, predict_fused
+from restain.her2.routes import FUSION
 from restain.infer.inputs import Input
 from restain.nn.devices import Accelerator
 
@@ -24,6 +27,7 @@ def command(
     mpp: float | None = None,
     slide: Path | None = None,
     encoder: str | None = None,
+    stainer: Path | None = None,
     accelerator: Accelerator = Accelerator.auto,
     json: bool = False,
 ) -> int:
@@ -35,12 +39,13 @@ def command(
 
     Args:
         trained: run of `restain her2 train`, or a model's folder in the results of `restain her2 crossval`, whose folds
-            then answer together.
+            then answer together; MODEL+NAME joins a model with virtual IHC, and needs --stainer.
         inputs: H&E slides, or features of them (.h5).
         out: folder of the results.
         mpp: um/px of level 0, in place of what the slides say.
-        slide: the slide of a single .h5, to draw the map on.
+        slide: the slide of a single .h5, to draw the map on (and to stain).
         encoder: of the model's features where it needs weights, clip:FOLDER or run:RUN.
+        stainer: the run that made the virtual IHC of MODEL+NAME; another one is refused.
         accelerator: auto takes the best there is.
         json: print the result; of several slides a list under "results".
     """
@@ -49,14 +54,20 @@ def command(
         raise RestainError("two inputs would be written to the same folder; predict them into two --out folders.")
     if slide is not None and (len(inputs) != 1 or inputs[0].suffix.lower() not in FEATURES):
         raise RestainError("--slide is the slide of a single .h5; a slide itself is drawn on anyway.")
-    predictor = load_predictor(trained, accelerator)
+    fusion = load_fusion(trained, RunFolder(stainer), accelerator) if stainer is not None else None
+    if fusion is None and (trained / FUSION).exists():
+        raise RestainError(f"{trained}: joins a model with virtual IHC. Name the run that stains with --stainer.")
+    predictor = load_predictor(trained, accelerator) if fusion is None else fusion.predictor
     documents: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     code = 0
     with lock(out / ".lock"):
         for name, source in zip(names, inputs, strict=True):
             try:
-                documents.append(predict(predictor, source, out / name, mpp, slide, encoder))
+                if fusion is None:
+                    documents.append(predict(predictor, source, out / name, mpp, slide, encoder))
+                else:
+                    documents.append(predict_fused(fusion, source, out / name, mpp, slide, encoder))
             except (RestainError, OSError) as error:
                 failures[str(source)] = str(error)
                 code = getattr(error, "exit_code", 1) if len(inputs) == 1 else 1

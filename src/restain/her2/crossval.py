@@ -22,20 +22,22 @@ import torch
 from torch import Tensor
 
 from restain.core.errors import ItemError, RestainError
-from restain.core.files import read_csv, read_json, write_json
+from restain.core.files import read_json, write_json
 from restain.core.items import fingerprint, lock
 from restain.core.progress import console, progress_bar
 from restain.core.runs import RunFolder, flatten
 from restain.core.workers import cpu_threads
 from restain.her2.base import MODELS
 from restain.her2.crossval_results import Crossval
-from restain.her2.crossval_scores import Training, differences, score_entry
-from restain.her2.labels import ClassSet
+from restain.her2.crossval_scores import Training, differences, paired, score_entry
+from restain.her2.elsewhere import read_other
 from restain.her2.recipes import Recipe, load_recipe
+from restain.her2.routes import FUSION, HeModel, check_virtual, route_names, virtual_routes
 from restain.her2.slide_set import GIB, SlideSet
 from restain.her2.splits import Plan, make_plan
 from restain.her2.status_scores import resamples
 from restain.her2.train_run import PREDICTIONS, matrix, read_predictions, train_status
+from restain.her2.virtual_table import Virtual
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def crossval(
     init_from: str | None = None,
     others: Mapping[str, Path] | None = None,
     against: str | None = None,
+    virtual: Mapping[str, Virtual] | None = None,
 ) -> Crossval:
     """Cross-validate and test models, and write all tables into ``out``.
 
@@ -138,6 +141,7 @@ def crossval(
         others: CSVs with predictions of the test patients from elsewhere, by name: ``patient`` and ``p_<class>``
             columns, or ``predicted``.
         against: the model that the others are tested against; the first if not given.
+        virtual: scores of the patients' virtual IHC, by name: routes of their own, and joined with each model.
 
     Returns:
         The result. A training that failed is named in ``failures``; its model is scored on the others.
@@ -146,9 +150,11 @@ def crossval(
         RestainError: patients or settings that make no cross-validation, or ``out`` holds another one.
     """
     plan = make_plan(data.labels, data.classes.names, options.folds, options.test_share, options.seed, data.given)
-    names = [*[recipe.name for recipe in recipes], *(others or {})]
+    titles = [recipe.name for recipe in recipes]
+    names = [*titles, *(others or {}), *route_names(virtual or {}, titles)]
     if len(set(names)) < len(names) or (against is not None and against not in names):
         raise RestainError(f"Models {', '.join(names)}: names must differ, and --against be one of them.")
+    doubts = check_virtual(virtual or {}, plan, data.labels, len(data.classes))
     for recipe in recipes:
         if _needs_ihc(recipe) and not data.has_ihc:
             lacking = [name for name, patient in data.patients.items() if not patient.ihc]
@@ -178,20 +184,32 @@ def crossval(
             for job, found in zip(jobs, done, strict=True)
             if isinstance(found, RestainError)
         }
+        models: dict[str, HeModel] = {}
         for recipe in recipes:
             pairs = zip(jobs, done, strict=True)
             trainings = [one for job, one in pairs if job.recipe.name == recipe.name and isinstance(one, Training)]
             if trainings:
                 learns = "H&E+IHC" if _needs_ihc(recipe) else "H&E"
+                models[recipe.name] = HeModel(learns, file_name(recipe.name), trainings)
                 entries.append(score_entry(recipe.name, recipe.method, learns, trainings, labels, weights))
         for name, file in (others or {}).items():
             found = read_other(file, plan.test, data.classes)
-            entries.append(score_entry(name, "", "elsewhere", [Training(0, 0, found)], labels, weights))
+            entries.append(score_entry(name, "", "elsewhere", [Training(0, 0, found)], labels, weights, "elsewhere"))
         if not entries:
             raise RestainError(f"{out}: no training succeeded. " + "; ".join(failures.values()))
+        routes, untold = virtual_routes(virtual or {}, models, plan, data.labels, data.classes, options.seed)
+        entries += [
+            score_entry(one.name, "", one.learns, one.trainings, labels, weights, one.inference) for one in routes
+        ]
+        for route in routes:
+            if route.document is not None:
+                write_json(out / file_name(route.name) / FUSION, route.document)
         reference = next((entry for entry in entries if entry.name == against), entries[0])
         tested, mcnemar = differences(entries, reference, labels, weights) if len(entries) > 1 else ([], [])
-        warnings = [*data.warnings, *plan.warnings]
+        by_name = {entry.name: entry for entry in entries}
+        joined = [(by_name[route.name], by_name[part]) for route in routes for part in route.parts]
+        gains, gain_mcnemar = paired(joined, labels, weights)
+        warnings = [*data.warnings, *plan.warnings, *doubts, *untold]
         result = Crossval(
             classes=data.classes.names,
             plan=plan,
@@ -204,9 +222,12 @@ def crossval(
                 **{k: v for k, v in asdict(options).items() if k != "workers"},
                 "features": data.kind.document(),
                 "patients": len(data.patients),
+                "virtual": {name: one.document() for name, one in (virtual or {}).items()},
             },
             failures=failures,
             warnings=warnings,
+            gains=gains,
+            gain_mcnemar=gain_mcnemar,
         )
         result.write(out)
     return result
@@ -316,32 +337,6 @@ def _trained(job: _Job, common: _Common) -> Training:
 
 def _finished(folder: Path) -> bool:
     return (folder / "run.json").exists() and RunFolder(folder).info.get("status") == "done"
-
-
-def read_other(file: Path, patients: Sequence[str], classes: ClassSet) -> Any:
-    """Probabilities [N, C] of ``patients`` from a CSV: ``p_<class>`` columns, or ``predicted`` (then 0 and 1).
-
-    Raises:
-        RestainError: a patient that is missing, or columns that say nothing.
-    """
-    rows = {row["patient"]: row for row in read_csv(file, ["patient"])}
-    missing = [name for name in patients if name not in rows]
-    if missing:
-        raise RestainError(f"{file}: lacks {len(missing)} of the test patients ({', '.join(missing[:5])}).")
-    columns = [f"p_{name}" for name in classes.names]
-    first = next(iter(rows.values()))
-    if not all(column in first for column in columns):
-        if "predicted" not in first:
-            raise RestainError(f"{file}: has neither the columns {', '.join(columns)} nor predicted.")
-        numbers = [classes.number(rows[name]["predicted"], f"{file}: patient {name}") for name in patients]
-        return np.eye(len(classes))[numbers]
-    try:
-        found = np.array([[float(rows[name][column]) for column in columns] for name in patients])
-    except ValueError as error:
-        raise RestainError(f"{file}: holds a probability that is no number ({error}).") from error
-    if not np.isfinite(found).all() or (found < 0).any() or not np.allclose(found.sum(1), 1, atol=1e-3):
-        raise RestainError(f"{file}: probabilities must be at least 0 and add up to 1 in each row.")
-    return found
 
 
 def _claim(out: Path, data: SlideSet, plan: Plan, options: CrossvalOptions) -> None:

@@ -32,6 +32,8 @@ class Crossval:
         settings: how it was made.
         failures: trainings that failed, with the reason.
         warnings: what a reader must know.
+        gains: paired tests of each fusion against the two that it joins.
+        gain_mcnemar: the same, of right and wrong.
     """
 
     classes: Sequence[str]
@@ -44,6 +46,8 @@ class Crossval:
     settings: Mapping[str, Any]
     failures: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    gains: Sequence[Difference] = ()
+    gain_mcnemar: Sequence[McNemar] = ()
 
     def document(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
@@ -56,6 +60,8 @@ class Crossval:
             "reference": self.reference,
             "differences": [asdict(one) for one in self.differences],
             "mcnemar": [asdict(one) for one in self.mcnemar],
+            "gains": [asdict(one) for one in self.gains],
+            "gain_mcnemar": [asdict(one) for one in self.gain_mcnemar],
             "failures": dict(self.failures),
             "warnings": list(self.warnings),
             "versions": versions(),
@@ -86,6 +92,7 @@ class Crossval:
         return {
             "method": entry.method,
             "learns": entry.learns,
+            "inference": entry.inference,
             "trainings": len(entry.trainings),
             "test": {key: _estimate(entry.test[key], entry.test_spread[key]) for key in SCORES},
             "validation": {key: asdict(one) for key, one in entry.val_spread.items()},
@@ -105,7 +112,8 @@ class Crossval:
 
     def _summary(self) -> Iterator[dict[str, object]]:
         for entry in self.entries:
-            row: dict[str, object] = {"model": entry.name, "learns": entry.learns, "trainings": len(entry.trainings)}
+            row: dict[str, object] = {"model": entry.name, "learns": entry.learns, "inference": entry.inference}
+            row["trainings"] = len(entry.trainings)
             for key in SCORES:
                 row |= {
                     key: entry.test[key].mean,
@@ -130,10 +138,14 @@ class Crossval:
                 yield row
 
     def _comparisons(self) -> Iterator[dict[str, object]]:
-        for one in self.differences:
-            yield {"test": "paired bootstrap", **asdict(one)}
-        for two in self.mcnemar:
-            yield {"test": "McNemar, exact", **asdict(two)}
+        for family, tested, mcnemar in (
+            ("reference", self.differences, self.mcnemar),
+            ("fusion and its parts", self.gains, self.gain_mcnemar),
+        ):
+            for one in tested:
+                yield {"test": "paired bootstrap", **asdict(one), "family": family}
+            for two in mcnemar:
+                yield {"test": "McNemar, exact", **asdict(two), "family": family}
 
     def _predictions(self) -> Iterator[dict[str, object]]:
         for entry in self.entries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Training:
         fold: number, from 1; 0 for predictions from elsewhere.
         seed: of the training.
         test: probabilities of the test patients [N, C], in the order of the plan.
-        val: of its validation patients [M, C]; None for predictions from elsewhere.
+        val: of its validation patients [M, C], in the order of the plan; None for predictions from elsewhere.
         val_labels: their classes [M].
         best_epoch: whose weights were kept.
         epochs: how many were done.
@@ -62,7 +62,7 @@ class Entry:
     Attributes:
         name: of the recipe, with what a sweep changed.
         method: registered name; empty for predictions from elsewhere.
-        learns: what training reads, ``H&E`` or ``H&E+IHC``.
+        learns: what training reads, ``H&E`` or ``H&E+IHC``, and a trained ``stainer``.
         trainings: by fold and seed.
         test: each score: mean over trainings, interval over test patients (trainings averaged within each resample).
         test_spread: mean and deviation of the test scores over trainings.
@@ -72,6 +72,7 @@ class Entry:
         class_aucs: area of each class against the rest, over trainings.
         curves: mean ROC curve of each class on ``GRID`` (None: not defined), and their mean.
         calibration: expected calibration error over trainings.
+        inference: what it reads of a new patient: ``H&E``, ``virtual IHC`` (made from the H&E), or both.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Entry:
     curves: Sequence[NDArray[np.float64] | None]
     macro_curve: NDArray[np.float64] | None
     calibration: Spread
+    inference: str = "H&E"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,13 @@ class McNemar:
 
 
 def score_entry(
-    name: str, method: str, learns: str, trainings: Sequence[Training], labels: NDArray[np.int64], weights: Weights
+    name: str,
+    method: str,
+    learns: str,
+    trainings: Sequence[Training],
+    labels: NDArray[np.int64],
+    weights: Weights,
+    inference: str = "H&E",
 ) -> Entry:
     """The scores of one model's trainings.
 
@@ -147,6 +155,7 @@ def score_entry(
         trainings: at least one.
         labels: classes of the test patients [N].
         weights: bootstrap samples of these [R, N], the same for all models of a table.
+        inference: what is read of a new patient.
     """
     classes = trainings[0].test.shape[1]
     once = np.ones((1, len(labels)))
@@ -184,6 +193,7 @@ def score_entry(
         curves=curves,
         macro_curve=np.mean(defined, 0) if defined else None,
         calibration=spread([calibration_error(training.test, labels) for training in trainings]),
+        inference=inference,
     )
 
 
@@ -198,22 +208,32 @@ def averaged_scores(
 def differences(
     entries: Sequence[Entry], against: Entry, labels: NDArray[np.int64], weights: Weights
 ) -> tuple[list[Difference], list[McNemar]]:
-    """Paired tests of every other model against one, over the test patients.
+    """Paired tests of every other model against one, over the test patients: see ``paired``."""
+    return paired([(entry, against) for entry in entries if entry is not against], labels, weights)
+
+
+def paired(
+    pairs: Sequence[tuple[Entry, Entry]], labels: NDArray[np.int64], weights: Weights
+) -> tuple[list[Difference], list[McNemar]]:
+    """Paired tests of models, each against its reference, over the test patients.
 
     Paired bootstrap: both models are scored on the same resampled patients, trainings averaged; p is twice the smaller
     share of resamples on one side of 0 (with one added to both counts, so that it is never 0). McNemar's exact test
-    compares the classes that the mean of all trainings' probabilities gives. Holm's correction goes over the models,
+    compares the classes that the mean of all trainings' probabilities gives. Holm's correction goes over the pairs,
     within each score and within McNemar's tests.
+
+    Args:
+        pairs: model and reference.
+        labels: classes of the test patients [N].
+        weights: bootstrap samples of these [R, N].
     """
-    others = [entry for entry in entries if entry is not against]
-    base = averaged_scores(against.trainings, labels, weights)
+    sampled = {one.name: averaged_scores(one.trainings, labels, weights) for pair in pairs for one in pair}
     found: list[Difference] = []
-    sampled = {entry.name: averaged_scores(entry.trainings, labels, weights) for entry in others}
     for key in TESTED:
         rows = []
-        for entry in others:
+        for entry, against in pairs:
             own, reference = entry.test[key].mean, against.test[key].mean
-            change = sampled[entry.name][key] - base[key]
+            change = sampled[entry.name][key] - sampled[against.name][key]
             change = change[np.isfinite(change)]
             if own is None or reference is None or not len(change):
                 rows.append(Difference(entry.name, against.name, key, None, None, None, None, None))
@@ -222,22 +242,15 @@ def differences(
             p = min(1.0, 2 * (1 + min((change <= 0).sum(), (change >= 0).sum())) / (len(change) + 1))
             rows.append(Difference(entry.name, against.name, key, own - reference, low, high, float(p), None))
         corrected = holm([row.p for row in rows])
-        found += [
-            Difference(row.name, row.against, key, row.difference, row.low, row.high, row.p, p)
-            for row, p in zip(rows, corrected, strict=True)
-        ]
-    right = _right(against, labels)
+        found += [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
     tests = []
-    for entry in others:
-        mine = _right(entry, labels)
+    for entry, against in pairs:
+        mine, right = _right(entry, labels), _right(against, labels)
         only, missed = int((mine & ~right).sum()), int((right & ~mine).sum())
         p = float(binomtest(only, only + missed).pvalue) if only + missed else 1.0
-        tests.append((entry.name, only, missed, p))
-    adjusted = holm([p for *_, p in tests])
-    return found, [
-        McNemar(name, against.name, only, missed, p, p if corrected_p is None else corrected_p)
-        for (name, only, missed, p), corrected_p in zip(tests, adjusted, strict=True)
-    ]
+        tests.append(McNemar(entry.name, against.name, only, missed, p, p))
+    adjusted = holm([one.p for one in tests])
+    return found, [replace(one, p_holm=one.p if p is None else p) for one, p in zip(tests, adjusted, strict=True)]
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

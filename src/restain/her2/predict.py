@@ -6,7 +6,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,42 @@ class Predictor:
     name: str
 
 
-def load_predictor(path: Path, accelerator: Accelerator = Accelerator.auto) -> Predictor:
+@dataclass(frozen=True)
+class Joined:
+    """What else is known of a slide, to be joined with what the models say.
+
+    Attributes:
+        name: of the two together.
+        join: from probabilities by model [M, C] to those of both [C].
+        document: for ``prediction.json``.
+        seconds: that it took.
+        warnings: about it.
+    """
+
+    name: str
+    join: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    document: Mapping[str, Any]
+    seconds: float
+    warnings: Sequence[str] = ()
+
+
+def load_predictor(
+    path: Path, accelerator: Accelerator = Accelerator.auto, folders: Sequence[Path] | None = None
+) -> Predictor:
     """The models of a run, or of a model's folder in a cross-validation (all folds and seeds).
+
+    Args:
+        path: of the run or the folder.
+        accelerator: where the models answer.
+        folders: the runs, in an order of their own; None: those that are there.
 
     Raises:
         RestainError: neither, or runs of different classes or features.
         ItemError: damaged weights.
     """
-    folders = [path]
-    if not (path / "run.json").exists():
+    if folders is None and (path / "run.json").exists():
+        folders = [path]
+    if folders is None:
         files = sorted(path.glob("seed_*/fold_*/run.json")) or sorted(path.glob("fold_*/run.json"))
         folders = [file.parent for file in files]
         if not folders:
@@ -94,6 +121,7 @@ def predict(
     mpp: float | None = None,
     slide: Path | None = None,
     encoder: str | None = None,
+    joined: Joined | None = None,
 ) -> dict[str, Any]:
     """Predict one slide and write ``prediction.json``, ``attention.png`` and ``attention.geojson`` into ``out``.
 
@@ -104,6 +132,7 @@ def predict(
         mpp: um/px of level 0, in place of what the slide says.
         slide: the slide of an ``.h5``, to draw on.
         encoder: that the models' features come from, where it needs a path (``clip:FOLDER``, ``run:RUN``).
+        joined: what else is known of the slide; attention stays that of the models.
 
     Returns:
         What ``prediction.json`` says.
@@ -126,14 +155,16 @@ def predict(
             f"{difference}). Make them with the same encoder and tiles."
         )
     ready = time.monotonic()
-    values, attention = answer(predictor, found)
+    rows, attention = answers(predictor, found)
     done = time.monotonic()
+    alone = rows.mean(0)
+    values = alone if joined is None else joined.join(rows)
     best = int(values.argmax())
     document: dict[str, Any] = {
         "slide": str(source),
         "status": predictor.classes[best],
-        "probabilities": {name: float(p) for name, p in zip(predictor.classes, values, strict=True)},
-        "model": predictor.name,
+        "probabilities": _by_class(predictor, values),
+        "model": predictor.name if joined is None else joined.name,
         "run": str(predictor.path),
         "models": len(predictor.models),
         "tiles": len(found),
@@ -142,6 +173,11 @@ def predict(
         "peak_memory_mib": round(_peak_mib(), 1),
         "warnings": _warnings(predictor, found, attention),
     }
+    if joined is not None:
+        said = {"status": predictor.classes[int(alone.argmax())], "probabilities": _by_class(predictor, alone)}
+        document |= {"he": said, **joined.document}
+        document["seconds"]["virtual"] = round(joined.seconds, 3)
+        document["warnings"] = [*document["warnings"], *joined.warnings]
     if attention is not None:
         name = Input(source).name
         chances = ", ".join(f"{label} {p:.0%}" for label, p in document["probabilities"].items())
@@ -159,6 +195,12 @@ def predict(
 
 def answer(predictor: Predictor, found: FeatureSet) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Calibrated probabilities [C] and attention [n] (None where the model gives none), means over the models."""
+    rows, attention = answers(predictor, found)
+    return rows.mean(0), attention
+
+
+def answers(predictor: Predictor, found: FeatureSet) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Calibrated probabilities by model [M, C], and their mean attention [n] (None where a model gives none)."""
     bag = join([found], found.slide)
     rows, shares = [], []
     for fitted in predictor.models:
@@ -168,7 +210,11 @@ def answer(predictor: Predictor, found: FeatureSet) -> tuple[NDArray[np.float64]
         if output.attention is not None:
             shares.append(output.attention.double().cpu().numpy())
     attention = np.mean(shares, 0) if len(shares) == len(rows) else None
-    return np.mean(rows, 0), attention
+    return np.stack(rows), attention
+
+
+def _by_class(predictor: Predictor, values: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(p) for name, p in zip(predictor.classes, values, strict=True)}
 
 
 def _features(predictor: Predictor, source: Path, mpp: float | None, encoder: str | None) -> FeatureSet:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from restain.evaluate import Estimate
 from restain.her2.crossval_results import Crossval
-from restain.her2.crossval_scores import CONFIDENCE, GRID, TESTED, Entry, Spread
+from restain.her2.crossval_scores import CONFIDENCE, GRID, TESTED, Difference, Entry, McNemar, Spread
 from restain.her2.status_scores import SCORES
 from restain.report.charts import COLOURS, LINE
 from restain.report.confusion import confusions
@@ -76,13 +76,18 @@ def crossval_sections(result: Crossval) -> list[Section]:
 def _comparison(result: Crossval) -> list[Block]:
     columns = ["Model", "Train", "Inference", *(f"{title}\u00a0↑" for title in SCORES.values())]
     rows = [
-        [entry.name, entry.learns, "H&E" if entry.method else "elsewhere", *(_cell(entry, key) for key in SCORES)]
-        for entry in result.entries
+        [entry.name, entry.learns, entry.inference, *(_cell(entry, key) for key in SCORES)] for entry in result.entries
     ]
     caption = (
         f"Final test: mean over trainings ± their deviation, with the {CONFIDENCE:.0%} interval over test patients "
         "(trainings averaged within each bootstrap sample). Kappa has quadratic weights."
     )
+    if result.gains or any(entry.learns.startswith("stainer") for entry in result.entries):
+        caption += (
+            " Virtual IHC is what a stainer, trained on H&E and IHC of other patients, makes of a patient's H&E: a new "
+            "patient needs H&E alone. NAME_rule is the guideline's level of it, NAME a regression on its percentages, "
+            "MODEL+NAME that joined with the model's answer."
+        )
     blocks: list[Block] = [Table(columns, rows, caption, labels=3)]
     rows = [[entry.name, *(_text(entry.together[key]) for key in SCORES)] for entry in result.entries]
     caption = "The same of the mean of all trainings' probabilities."
@@ -93,29 +98,42 @@ def _comparison(result: Crossval) -> list[Block]:
 
 
 def _tests(result: Crossval) -> list[Block]:
-    names = [entry.name for entry in result.entries if entry.name != result.reference]
-    found = {(one.name, one.score): one for one in result.differences}
-    mcnemar = {one.name: one for one in result.mcnemar}
-    rows = []
-    for name in names:
-        cells = []
-        for score in TESTED:
-            one = found[name, score]
-            if one.difference is None or one.low is None or one.high is None:
-                cells.append("not defined")
-                continue
-            cells.append(f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}, p\u00a0{_p(one.p_holm)}")
-        test = mcnemar[name]
-        counts = f"{test.only_model} : {test.only_reference}"
-        rows.append([name, *cells, f"{counts}\np\u00a0{_p(test.p_holm)}"])
-    columns = [f"Model minus {result.reference}", *(SCORES[score] for score in TESTED), "McNemar"]
+    rows = _differences(result.differences, result.mcnemar)
+    heading = f"Model minus {result.reference}"
+    blocks: list[Block] = [Table([heading, *(SCORES[score] for score in TESTED), "McNemar"], rows, "")]
     text = (
         "Differences on the same test patients, with the interval of a paired bootstrap over patients (trainings "
         "averaged). p is two-sided and corrected by Holm over the models of a column. McNemar's exact test counts "
         "patients that only the model : only the reference gets right (mean of the trainings' probabilities). The "
         "intervals do not contain what another split or another cohort would change."
     )
-    return [Table(columns, rows, ""), Text(text)]
+    blocks.append(Text(text))
+    if result.gains:
+        rows = _differences(result.gains, result.gain_mcnemar)
+        rows = [
+            [f"{name} minus {one.against}", *cells]
+            for (name, *cells), one in zip(rows, result.gain_mcnemar, strict=True)
+        ]
+        caption = "What joining brings: each fusion against the model and the reading of the virtual IHC that it joins."
+        blocks.append(Table(["Fusion minus part", *(SCORES[score] for score in TESTED), "McNemar"], rows, caption))
+    return blocks
+
+
+def _differences(differences: Sequence[Difference], mcnemar: Sequence[McNemar]) -> list[list[str]]:
+    """A row for each pair that was tested."""
+    found = {(one.name, one.against, one.score): one for one in differences}
+    rows = []
+    for test in mcnemar:
+        cells = []
+        for score in TESTED:
+            one = found[test.name, test.against, score]
+            if one.difference is None or one.low is None or one.high is None:
+                cells.append("not defined")
+                continue
+            cells.append(f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}, p\u00a0{_p(one.p_holm)}")
+        counts = f"{test.only_model} : {test.only_reference}"
+        rows.append([test.name, *cells, f"{counts}\np\u00a0{_p(test.p_holm)}"])
+    return rows
 
 
 def _validation(result: Crossval) -> Table:
@@ -166,6 +184,10 @@ def _facts(result: Crossval) -> Facts:
     split = (
         "as the cohort's column split names them" if result.plan.given else f"{settings['test_share']:.0%} by chance"
     )
+    stainers = {
+        f"Virtual IHC {name}": f"{one['method'] or 'stainer unknown'}, weights {str(one['weights'] or 'unknown')[:12]}"
+        for name, one in settings.get("virtual", {}).items()
+    }
     return Facts(
         {
             "Split": (
@@ -179,6 +201,7 @@ def _facts(result: Crossval) -> Facts:
             ),
             "Intervals": f"{CONFIDENCE:.0%}, percentile bootstrap over patients, {settings['resamples']} samples",
             "Seeds": f"{settings['seeds']} training(s) of each fold",
+            **stainers,
         }
     )
 
