@@ -17,10 +17,10 @@ from restain.her2.crossval import CrossvalOptions, chosen_recipes, crossval
 from restain.her2.crossval_results import Crossval
 from restain.her2.crossval_scores import Difference
 from restain.her2.labels import HER2, ClassSet
+from restain.her2.pretrained import read_pretrained
 from restain.her2.slide_set import read_slide_set
 from restain.her2.status_scores import SCORES
 from restain.her2.virtual_table import read_virtual
-from restain.nn.weights import content_hash, read_state_dict
 from restain.report.her2_status import write_crossval_report
 
 LISTS = ("--sweep", "--set", "--predictions", "--virtual")
@@ -49,7 +49,7 @@ def command(
     7:3 by patient, folds of the 70 % that each validate once, and a final test of each fold's best model on the 30 %.
     Writes summary.csv, scores.csv, comparisons.csv, predictions.csv, roc.csv, confusion.csv, summary.json, report.html
     and a run folder for each training, which `restain her2 predict` takes. The same command goes on where it was
-    stopped; other --models may be added to the same --out later.
+    stopped. To add models later name all of them again: those that are done are taken from --out.
 
     Args:
         cohort: CSV with patient, he, her2, and ihc where models learn from it; a column split (train, val, test)
@@ -67,7 +67,8 @@ def command(
             columns, or predicted.
         virtual: NAME=OUT of `restain her2 virtual` on the cohort: its level as it is (NAME_rule), its percentages read
             by a regression (NAME), and joined with each model (MODEL+NAME).
-        init: pretrained weights (safetensors, pth) for models that they fit.
+        init: pretrained weights (of `restain her2 pretrain`, or the authors') for the models that start from an
+            encoder; others start as always.
         skip_missing: leave patients out whose H&E has no features file (each is named) instead of refusing.
         cache_gib: features to keep in memory, GiB.
         json: print summary.json.
@@ -85,8 +86,7 @@ def command(
         out,
         options,
         paths,
-        read_state_dict(init) if init else None,
-        str(content_hash(init)) if init else None,
+        read_pretrained(init) if init else None,
         named_folders(predictions, "--predictions"),
         against,
         {name: read_virtual(path) for name, path in named_folders(virtual, "--virtual").items()},
@@ -108,7 +108,7 @@ def settings(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         RestainError: a word that is none.
     """
-    return {key: yaml.safe_load(value) for key, value in (_pair(word, "--set") for word in words)}
+    return {key: _value(value, f"--set {key}") for key, value in (_pair(word, "--set") for word in words)}
 
 
 def sweeps(words: Sequence[str]) -> dict[str, list[Any]]:
@@ -118,7 +118,14 @@ def sweeps(words: Sequence[str]) -> dict[str, list[Any]]:
         RestainError: a word that is none.
     """
     pairs = (_pair(word, "--sweep") for word in words)
-    return {key: [yaml.safe_load(one) for one in value.split(",") if one.strip()] for key, value in pairs}
+    return {key: [_value(one, f"--sweep {key}") for one in value.split(",") if one.strip()] for key, value in pairs}
+
+
+def _value(text: str, option: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RestainError(f"{option}={text}: is no value of a setting.") from error
 
 
 def _pair(word: str, option: str) -> tuple[str, str]:
@@ -148,10 +155,11 @@ def _print(result: Crossval) -> None:
 def print_differences(tested: Sequence[Difference]) -> None:
     """The paired tests on stderr, one line each."""
     for one in tested:
-        if one.difference is not None and one.low is not None and one.high is not None and one.p_holm is not None:
+        if one.difference is not None and one.low is not None and one.high is not None:
+            p = "p not computed (too few patients)" if one.p_holm is None else f"p {one.p_holm:.3f} (Holm)"
             console.print(
                 f"{one.name} - {one.against}: {SCORES[one.score]} {one.difference:+.3f} ({one.low:+.3f} to "
-                f"{one.high:+.3f}), p {one.p_holm:.3f} (Holm)",
+                f"{one.high:+.3f}), {p}",
                 markup=False,
                 soft_wrap=True,
             )

@@ -93,12 +93,14 @@ class SlideModel(nn.Module, ABC):
     Attributes:
         ordered: whether the order of the tiles means something to the model. Where it does not, ``classify`` gets them
             sorted by their coordinates, so that the order in which they were read changes nothing.
+        starts_from_encoder: whether a masked autoencoder's encoder (``restain her2 pretrain``) is one of this model.
         config: the method's settings.
         in_dim: width of the features.
         classes: number of classes.
     """
 
     ordered: ClassVar[bool] = False
+    starts_from_encoder: ClassVar[bool] = False
 
     def __init__(self, config: Any, in_dim: int, classes: int) -> None:
         super().__init__()

@@ -7,36 +7,28 @@ best, predicts the 30 %. Everything is resumable by model, seed and fold.
 from __future__ import annotations
 
 import re
-import signal
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from restain.core.errors import ItemError, RestainError
-from restain.core.files import read_json, write_json
+from restain.core.files import read_json, remove_stale, write_json
 from restain.core.items import fingerprint, lock
-from restain.core.progress import console, progress_bar
-from restain.core.runs import RunFolder, flatten
-from restain.core.workers import cpu_threads
+from restain.core.runs import flatten
 from restain.her2.base import MODELS
 from restain.her2.crossval_results import Crossval
+from restain.her2.crossval_runs import Common, Job, do_trainings
 from restain.her2.crossval_scores import Training, differences, paired, score_entry
 from restain.her2.elsewhere import read_other
+from restain.her2.pretrained import Pretrained, require_encoder_model
 from restain.her2.recipes import Recipe, load_recipe
 from restain.her2.routes import FUSION, HeModel, check_virtual, route_names, virtual_routes
-from restain.her2.slide_set import GIB, SlideSet
+from restain.her2.slide_set import SlideSet
 from restain.her2.splits import Plan, make_plan
 from restain.her2.status_scores import resamples
-from restain.her2.train_run import PREDICTIONS, matrix, read_predictions, train_status
 from restain.her2.virtual_table import Virtual
 
 
@@ -89,6 +81,8 @@ def chosen_recipes(
     """
     if not names or len(set(names)) < len(names):
         raise RestainError(f"--models {','.join(names)}: name one model or more, each once.")
+    if seeded := [key for key in (*overrides, *sweeps) if key in ("training.seed", "seed")]:
+        raise RestainError(f"{seeded[0]}: a cross-validation gives its trainings their seeds; use --seed and --seeds.")
     chosen: list[Recipe] = []
     used: set[str] = set()
     for name in names:
@@ -122,8 +116,7 @@ def crossval(
     out: Path,
     options: CrossvalOptions = CrossvalOptions(),
     paths: Mapping[str, str | None] | None = None,
-    init: Mapping[str, Tensor] | None = None,
-    init_from: str | None = None,
+    init: Pretrained | None = None,
     others: Mapping[str, Path] | None = None,
     against: str | None = None,
     virtual: Mapping[str, Virtual] | None = None,
@@ -136,8 +129,7 @@ def crossval(
         out: folder of the results; trainings that are there are taken from it.
         options: split and repetitions.
         paths: of cohort and features, for the runs' ``config.yaml``.
-        init: pretrained tensors for models that they fit.
-        init_from: hash of these.
+        init: pretrained weights, for the models that start from an encoder.
         others: CSVs with predictions of the test patients from elsewhere, by name: ``patient`` and ``p_<class>``
             columns, or ``predicted``.
         against: the model that the others are tested against; the first if not given.
@@ -155,20 +147,14 @@ def crossval(
     if len(set(names)) < len(names) or (against is not None and against not in names):
         raise RestainError(f"Models {', '.join(names)}: names must differ, and --against be one of them.")
     doubts = check_virtual(virtual or {}, plan, data.labels, len(data.classes))
-    for recipe in recipes:
-        if _needs_ihc(recipe) and not data.has_ihc:
-            lacking = [name for name, patient in data.patients.items() if not patient.ihc]
-            raise RestainError(
-                f"{recipe.name} learns from IHC, of which {len(lacking)} of {len(data.patients)} patients have no "
-                f"features ({', '.join(lacking[:5])}). Give --ihc-features, or leave the model or these patients out."
-            )
+    doubts += [*_without_ihc(data, plan, recipes), *_from_init(init, plan, recipes)]
     labels = np.array([data.labels[name] for name in plan.test], np.int64)
     weights = resamples(len(labels), options.resamples, options.seed)
     entries = []
     with lock(out / ".lock"):
         _claim(out, data, plan, options)
         jobs = [
-            _Job(
+            Job(
                 replace(recipe, training=replace(recipe.training, seed=seed)),
                 fold,
                 out / file_name(recipe.name) / f"seed_{seed}" / f"fold_{fold + 1}",
@@ -177,8 +163,7 @@ def crossval(
             for seed in range(options.seed, options.seed + options.seeds)
             for fold in range(options.folds)
         ]
-        common = _Common(data, plan, paths or {}, init, init_from)
-        done = _run(jobs, common, options.workers or _workers(data))
+        done = do_trainings(jobs, Common(data, plan, paths or {}, init), options.workers)
         failures = {
             f"{job.recipe.name}, {job.folder.parent.name}, {job.folder.name}": str(found)
             for job, found in zip(jobs, done, strict=True)
@@ -204,7 +189,9 @@ def crossval(
         for route in routes:
             if route.document is not None:
                 write_json(out / file_name(route.name) / FUSION, route.document)
-        reference = next((entry for entry in entries if entry.name == against), entries[0])
+        reference = next((entry for entry in entries if entry.name == (against or entries[0].name)), None)
+        if reference is None:
+            raise RestainError(f"--against {against}: none of its trainings succeeded. " + "; ".join(failures.values()))
         tested, mcnemar = differences(entries, reference, labels, weights) if len(entries) > 1 else ([], [])
         by_name = {entry.name: entry for entry in entries}
         joined = [(by_name[route.name], by_name[part]) for route in routes for part in route.parts]
@@ -233,110 +220,40 @@ def crossval(
     return result
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One training."""
+def _without_ihc(data: SlideSet, plan: Plan, recipes: Sequence[Recipe]) -> list[str]:
+    """What a reader must know where patients that are learned from have no IHC.
 
-    recipe: Recipe
-    fold: int
-    folder: Path
-
-
-@dataclass(frozen=True)
-class _Common:
-    """What all trainings share."""
-
-    data: SlideSet
-    plan: Plan
-    paths: Mapping[str, str | None]
-    init: Mapping[str, Tensor] | None
-    init_from: str | None
-
-
-def _run(jobs: Sequence[_Job], common: _Common, workers: int) -> list[Training | RestainError]:
-    """Do the trainings, in the order of the jobs; one that failed gives its error."""
-    unfinished = [job for job in jobs if not _finished(job.folder)]
-    if workers == 1 or len(unfinished) < 2:
-        return [_training(job, common) for job in jobs]
-    # Spawned, not forked: torch's threads do not survive a fork.
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(common,)
-    )
-    try:
-        with progress_bar("trainings", len(jobs)) as bar:
-            waiting = [pool.submit(_in_worker, job) for job in jobs]
-            for one in as_completed(waiting):
-                one.result()
-                bar.advance()
-        return [one.result() for one in waiting]
-    except BrokenProcessPool as error:
-        raise ItemError("A worker was killed, perhaps for want of memory. Run again, with --workers 1.") from error
-    except KeyboardInterrupt:
-        for process in list(pool._processes.values()):  # a training goes on from its last state
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    Raises:
+        RestainError: none of them has.
+    """
+    learning = [recipe.name for recipe in recipes if _needs_ihc(recipe)]
+    folds = [name for fold in plan.folds for name in fold]
+    lacking = [name for name in folds if not data.patients[name].ihc]
+    if not learning or not lacking:
+        return []
+    shown = f"{len(lacking)} of {len(folds)} patients of the folds have no features of IHC ({', '.join(lacking[:5])})"
+    if len(lacking) == len(folds):
+        raise RestainError(
+            f"{', '.join(learning)}: learns from IHC, but {shown}. Give --ihc-features (and the column ihc in the "
+            "cohort), or leave the model out."
+        )
+    return [f"{', '.join(learning)}: {shown}; of these only the H&E is learned from."]
 
 
-def _workers(data: SlideSet) -> int:
-    """Trainings at a time where the user does not say: each has its own copy of the features."""
-    size = sum(path.stat().st_size for one in data.patients.values() for path in (*one.he, *one.ihc))
-    return 1 if torch.cuda.is_available() or size > GIB else cpu_threads()
+def _from_init(init: Pretrained | None, plan: Plan, recipes: Sequence[Recipe]) -> list[str]:
+    """What a reader must know of models that start from pretrained weights.
 
-
-_COMMON: list[_Common] = []
-"""In a worker: what its trainings share, sent once."""
-
-
-def _begin_worker(common: _Common) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    console.quiet = True
-    _COMMON.append(common)
-
-
-def _in_worker(job: _Job) -> Training | RestainError:
-    return _training(job, _COMMON[0])
-
-
-def _training(job: _Job, common: _Common) -> Training | RestainError:
-    """One fold of one model, trained or taken from its folder; or why it failed."""
-    try:
-        return _trained(job, common)
-    except RestainError as error:
-        console.print(f"failed: {error}", markup=False, soft_wrap=True)
-        return error
-
-
-def _trained(job: _Job, common: _Common) -> Training:
-    data, plan, folder = common.data, common.plan, job.folder
-    split = {"train": plan.training(job.fold), "val": plan.folds[job.fold], "test": plan.test}
-    there = _finished(folder)
-    began = time.monotonic()
-    run = train_status(job.recipe, data, split, folder, common.paths, common.init, common.init_from)
-    if not there:
-        run.set_status(seconds=round(time.monotonic() - began, 2))
-    rows = read_predictions(run.path / PREDICTIONS, data.classes)
-    val, val_labels = matrix([row for row in rows if row.split == "val"])
-    by_name = {row.patient: row for row in rows if row.split == "test"}
-    test, _ = matrix([by_name[name] for name in plan.test])
-    info = run.info
-    return Training(
-        fold=job.fold + 1,
-        seed=job.recipe.training.seed,
-        test=test,
-        val=val,
-        val_labels=val_labels,
-        best_epoch=int(info["best_epoch"]),
-        epochs=int(info["epochs"]),
-        temperature=float(info["temperature"]),
-        seconds=info.get("seconds"),
-    )
-
-
-def _finished(folder: Path) -> bool:
-    return (folder / "run.json").exists() and RunFolder(folder).info.get("status") == "done"
+    Raises:
+        RestainError: no model does.
+    """
+    if init is None:
+        return []
+    able = [recipe.name for recipe in recipes if MODELS[recipe.method].item.starts_from_encoder]
+    if not able:
+        require_encoder_model(recipes[0].method)
+    others = [recipe.name for recipe in recipes if recipe.name not in able]
+    lines = [f"{init.path}: {', '.join(able)} start from it, {', '.join(others)} do not."] if others else []
+    return lines + init.warnings(plan.test)
 
 
 def _claim(out: Path, data: SlideSet, plan: Plan, options: CrossvalOptions) -> None:
@@ -346,6 +263,9 @@ def _claim(out: Path, data: SlideSet, plan: Plan, options: CrossvalOptions) -> N
         RestainError: what differs.
     """
     file = out / "plan.json"
+    if not file.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise RestainError(f"{out}: is not empty and holds no cross-validation. Choose another --out.")
+    remove_stale(out)
     now: dict[str, Any] = {
         "folds": options.folds,
         "test_share": options.test_share,
@@ -358,7 +278,10 @@ def _claim(out: Path, data: SlideSet, plan: Plan, options: CrossvalOptions) -> N
     if not file.exists():
         write_json(file, now)
         return
-    before, own = flatten(read_json(file)), flatten(now)
+    document = read_json(file)
+    if not isinstance(document, dict):
+        raise ItemError(f"{file}: is damaged. Restore it, or choose another --out.")
+    before, own = flatten(document), flatten(now)
     changed = [key for key in own if fingerprint(before.get(key)) != fingerprint(own[key])]
     if changed:
         lines = "\n".join(

@@ -18,6 +18,8 @@ GRID = np.linspace(0, 1, 201)
 """False positive rates at which curves of several trainings are averaged."""
 TESTED = ("weighted_auc", "macro_f1", "acc")
 """Scores whose differences between models are tested."""
+FEWEST = 5
+"""Test patients of the rarest class below which differences have no p: the bootstrap does not keep its level there."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Entry:
         method: registered name; empty for predictions from elsewhere.
         learns: what training reads, ``H&E`` or ``H&E+IHC``, and a trained ``stainer``.
         trainings: by fold and seed.
-        test: each score: mean over trainings, interval over test patients (trainings averaged within each resample).
+        test: each score: mean over trainings, interval over test patients and seeds (trainings averaged within each
+            resample).
         test_spread: mean and deviation of the test scores over trainings.
         val_spread: the same of the validation scores; empty for predictions from elsewhere.
         together: scores of the mean of all trainings' probabilities, with interval.
@@ -102,7 +105,7 @@ class Difference:
         difference: model minus reference.
         low: lower end of the interval.
         high: upper end.
-        p: two-sided, of the paired bootstrap over patients.
+        p: two-sided, of the paired bootstrap over patients; None where a class has too few of them.
         p_holm: corrected for all models compared in this score.
     """
 
@@ -200,9 +203,21 @@ def score_entry(
 def averaged_scores(
     trainings: Sequence[Training], labels: NDArray[np.int64], weights: Weights
 ) -> dict[str, NDArray[np.float64]]:
-    """Each score in each resample, mean over the trainings [R]; NaN where it is not defined."""
+    """Each score in each resample, mean over the trainings [R]; NaN where it is not defined.
+
+    Of several seeds a resample draws as many with replacement, the same ones for all models with these seeds: what
+    another seed would change is then in the spread.
+    """
     found = [status_scores(training.test, labels, weights) for training in trainings]
-    return {key: np.mean([one[key] for one in found], 0) for key in SCORES}
+    shares = _seed_shares([training.seed for training in trainings], len(weights))
+    return {key: np.where(shares > 0, shares * np.stack([one[key] for one in found], 1), 0.0).sum(1) for key in SCORES}
+
+
+def _seed_shares(seeds: Sequence[int], resamples: int) -> NDArray[np.float64]:
+    """How much each training counts in each resample [R, trainings]; rows sum to 1."""
+    own, place, trainings = np.unique(seeds, return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng(len(own)).multinomial(len(own), np.full(len(own), 1 / len(own)), resamples)
+    return np.asarray(drawn[:, place] / (len(own) * trainings[place]))
 
 
 def differences(
@@ -219,7 +234,8 @@ def paired(
 
     Paired bootstrap: both models are scored on the same resampled patients, trainings averaged; p is twice the smaller
     share of resamples on one side of 0 (with one added to both counts, so that it is never 0). McNemar's exact test
-    compares the classes that the mean of all trainings' probabilities gives. Holm's correction goes over the pairs,
+    compares the classes that the mean of all trainings' probabilities gives. No p with fewer than ``FEWEST`` test
+    patients in a class. Holm's correction goes over the pairs,
     within each score and within McNemar's tests.
 
     Args:
@@ -228,6 +244,7 @@ def paired(
         weights: bootstrap samples of these [R, N].
     """
     sampled = {one.name: averaged_scores(one.trainings, labels, weights) for pair in pairs for one in pair}
+    enough = np.unique(labels, return_counts=True)[1].min() >= FEWEST
     found: list[Difference] = []
     for key in TESTED:
         rows = []
@@ -239,8 +256,9 @@ def paired(
                 rows.append(Difference(entry.name, against.name, key, None, None, None, None, None))
                 continue
             low, high = _ends(change)
-            p = min(1.0, 2 * (1 + min((change <= 0).sum(), (change >= 0).sum())) / (len(change) + 1))
-            rows.append(Difference(entry.name, against.name, key, own - reference, low, high, float(p), None))
+            smaller = min((change <= 0).sum(), (change >= 0).sum())
+            p = float(min(1.0, 2 * (1 + smaller) / (len(change) + 1))) if enough else None
+            rows.append(Difference(entry.name, against.name, key, own - reference, low, high, p, None))
         corrected = holm([row.p for row in rows])
         found += [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
     tests = []

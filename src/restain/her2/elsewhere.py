@@ -17,9 +17,17 @@ def read_other(file: Path, patients: Sequence[str], classes: ClassSet) -> Any:
     """Probabilities [N, C] of ``patients`` from a CSV: ``p_<class>`` columns, or ``predicted`` (then 0 and 1).
 
     Raises:
-        RestainError: a patient that is missing, or columns that say nothing.
+        RestainError: a patient that is missing or there twice, or columns that say nothing.
     """
-    rows = {row["patient"]: row for row in read_csv(file, ["patient"])}
+    rows: dict[str, dict[str, str]] = {}
+    for row in read_csv(file, ["patient"]):
+        name = row["patient"].strip()
+        if name in rows:
+            raise RestainError(
+                f"{file}: patient {name} is in it more than once. Give one row a patient (of a cross-validation's own "
+                "predictions.csv those of one training, or their mean)."
+            )
+        rows[name] = row
     missing = [name for name in patients if name not in rows]
     if missing:
         raise RestainError(f"{file}: lacks {len(missing)} of the test patients ({', '.join(missing[:5])}).")
@@ -28,11 +36,11 @@ def read_other(file: Path, patients: Sequence[str], classes: ClassSet) -> Any:
     if not all(column in first for column in columns):
         if "predicted" not in first:
             raise RestainError(f"{file}: has neither the columns {', '.join(columns)} nor predicted.")
-        numbers = [classes.number(rows[name]["predicted"], f"{file}: patient {name}") for name in patients]
+        numbers = [classes.number(rows[name]["predicted"] or "", f"{file}: patient {name}") for name in patients]
         return np.eye(len(classes))[numbers]
     try:
         found = np.array([[float(rows[name][column]) for column in columns] for name in patients])
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RestainError(f"{file}: holds a probability that is no number ({error}).") from error
     if not np.isfinite(found).all() or (found < 0).any() or not np.allclose(found.sum(1), 1, atol=1e-3):
         raise RestainError(f"{file}: probabilities must be at least 0 and add up to 1 in each row.")

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from restain.core.errors import RestainError
+from restain.core.progress import console
 from restain.evaluate.classification import classification_scores
 from restain.her2.bag import Bag
 from restain.her2.base import SlideModel, build_model
 from restain.her2.calibration import fit_temperature, negative_log_likelihood, probabilities
 from restain.her2.optimisers import Updater
+from restain.her2.pretrained import Pretrained
 from restain.her2.recipes import Recipe
 from restain.her2.slide_set import drawn
 from restain.her2.standard import Standard
@@ -120,7 +121,7 @@ def fit(
     classes: int,
     needs_ihc: bool = False,
     state: Path | None = None,
-    init: Mapping[str, Tensor] | None = None,
+    init: Pretrained | None = None,
     done: Callable[[Epoch], None] = lambda _: None,
 ) -> Fitted:
     """Train a model on ``train``; keep the epoch with the best macro AUC (one class against the rest) on ``val``.
@@ -137,7 +138,7 @@ def fit(
         classes: how many.
         needs_ihc: whether the bags' IHC goes to the model in training.
         state: file that a stopped training goes on from; None keeps none.
-        init: pretrained tensors by name.
+        init: pretrained weights to start from.
         done: called after each epoch.
 
     Raises:
@@ -155,7 +156,7 @@ def fit(
         torch.manual_seed(options.seed)
         model = build_model(recipe.method, bags.bag(train[0]).features.shape[1], classes, recipe.model)
         if init:
-            model.load_pretrained(dict(init))
+            console.print(f"{init.path}: {init.take(model)}", markup=False, soft_wrap=True)
         model.fit(source.whole(name, ihc=True) for name in train)
         model.to(device)
         course = _Course(recipe, model, source, train, val, classes)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from restain.core.errors import ItemError, RestainError
 from restain.core.files import read_csv, remove_stale, write_csv
@@ -20,6 +19,7 @@ from restain.core.runs import RunFolder
 from restain.data.split import split_groups
 from restain.her2.base import MODELS, build_model
 from restain.her2.labels import ClassSet
+from restain.her2.pretrained import Pretrained, require_encoder_model
 from restain.her2.recipes import Recipe, recipe_of
 from restain.her2.slide_set import SlideSet
 from restain.her2.splits import SPLITS, require_classes, require_disjoint
@@ -80,8 +80,7 @@ def train_status(
     split: Mapping[str, Sequence[str]],
     out: Path,
     paths: Mapping[str, str | None],
-    init: Mapping[str, Tensor] | None = None,
-    init_from: str | None = None,
+    init: Pretrained | None = None,
 ) -> RunFolder:
     """Train a slide model into a run folder, or resume or take the run that is there.
 
@@ -91,8 +90,7 @@ def train_status(
         split: names by split; ``train`` and ``val`` are needed, ``test`` is predicted with the best epoch.
         out: the run folder.
         paths: of the cohort and the features, for ``config.yaml``.
-        init: pretrained tensors.
-        init_from: hash of these, for ``run.json``.
+        init: pretrained weights to start from.
 
     Returns:
         The finished run.
@@ -120,9 +118,10 @@ def train_status(
         "data": data.fingerprint(everyone, needs_ihc),
         "split": {name: list(names) for name, names in split.items()},
         "seed": recipe.training.seed,
+        "init": init.digest if init else None,
     }
-    if init_from:
-        info["init"] = init_from
+    if init:
+        require_encoder_model(recipe.method)
     config = {
         "method": recipe.method,
         **paths,
@@ -145,7 +144,7 @@ def _train(
     data: SlideSet,
     split: Mapping[str, Sequence[str]],
     needs_ihc: bool,
-    init: Mapping[str, Tensor] | None,
+    init: Pretrained | None,
 ) -> None:
     last = run.checkpoints / LAST
     with progress_bar(recipe.name, recipe.training.epochs) as bar:

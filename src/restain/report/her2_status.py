@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from restain.evaluate import Estimate
 from restain.her2.crossval_results import Crossval
-from restain.her2.crossval_scores import CONFIDENCE, GRID, TESTED, Difference, Entry, McNemar, Spread
+from restain.her2.crossval_scores import CONFIDENCE, FEWEST, GRID, TESTED, Difference, Entry, McNemar, Spread
 from restain.her2.status_scores import SCORES
 from restain.report.charts import COLOURS, LINE
 from restain.report.confusion import confusions
@@ -80,7 +80,7 @@ def _comparison(result: Crossval) -> list[Block]:
     ]
     caption = (
         f"Final test: mean over trainings ± their deviation, with the {CONFIDENCE:.0%} interval over test patients "
-        "(trainings averaged within each bootstrap sample). Kappa has quadratic weights."
+        "and, of several, seeds (trainings averaged within each bootstrap sample). Kappa has quadratic weights."
     )
     if result.gains or any(entry.learns.startswith("stainer") for entry in result.entries):
         caption += (
@@ -102,8 +102,9 @@ def _tests(result: Crossval) -> list[Block]:
     heading = f"Model minus {result.reference}"
     blocks: list[Block] = [Table([heading, *(SCORES[score] for score in TESTED), "McNemar"], rows, "")]
     text = (
-        "Differences on the same test patients, with the interval of a paired bootstrap over patients (trainings "
-        "averaged). p is two-sided and corrected by Holm over the models of a column. McNemar's exact test counts "
+        "Differences on the same test patients, with the interval of a paired bootstrap over patients and, of several, "
+        "seeds (trainings averaged). p is two-sided and corrected by Holm over the models of a column; with fewer than "
+        f"{FEWEST} test patients in a class it is not computed. McNemar's exact test counts "
         "patients that only the model : only the reference gets right (mean of the trainings' probabilities). The "
         "intervals do not contain what another split or another cohort would change."
     )
@@ -130,9 +131,9 @@ def _differences(differences: Sequence[Difference], mcnemar: Sequence[McNemar]) 
             if one.difference is None or one.low is None or one.high is None:
                 cells.append("not defined")
                 continue
-            cells.append(f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}, p\u00a0{_p(one.p_holm)}")
+            cells.append(f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}, {_p(one.p_holm)}")
         counts = f"{test.only_model} : {test.only_reference}"
-        rows.append([test.name, *cells, f"{counts}\np\u00a0{_p(test.p_holm)}"])
+        rows.append([test.name, *cells, f"{counts}\n{_p(test.p_holm)}"])
     return rows
 
 
@@ -199,7 +200,9 @@ def _facts(result: Crossval) -> Facts:
                 f"{features['encoder'] or 'encoder unknown'} {features['version']}, {features['width']} columns, "
                 f"um/px {features['mpp'] or 'unknown'}"
             ),
-            "Intervals": f"{CONFIDENCE:.0%}, percentile bootstrap over patients, {settings['resamples']} samples",
+            "Intervals": (
+                f"{CONFIDENCE:.0%}, percentile bootstrap over patients and seeds, {settings['resamples']} samples"
+            ),
             "Seeds": f"{settings['seeds']} training(s) of each fold",
             **stainers,
         }
@@ -228,7 +231,9 @@ def _spread(value: Spread | None) -> str:
 
 
 def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value is None:
+        return "p not computed"
+    return "p < 0.001" if value < 0.001 else f"p\u00a0{value:.3f}"
 
 
 def _roc(result: Crossval) -> tuple[Callable[[Canvas], None], float, float]:
@@ -264,7 +269,7 @@ def _curves(axes: Axes, entries: Sequence[Entry], index: int | None, name: str) 
         axes.plot(GRID, curve, color=COLOURS[place % len(COLOURS)], linestyle=style, linewidth=1.4, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal", xlabel="false positive rate", ylabel="true positive rate")
     axes.set_title(name if index is None else f"{name} against the rest", fontsize=9)
-    if len(entries) <= IN_PANEL:
+    if len(entries) <= IN_PANEL and len(axes.lines) > 1:
         axes.legend(loc="lower right", frameon=False, fontsize=6, title="AUC", title_fontsize=6)
 
 

@@ -299,6 +299,8 @@ def token(*shape: int) -> nn.Parameter:
 class PAMA(SlideModel):
     """Tiles, a class token and anchors through blocks; the class token is classified."""
 
+    starts_from_encoder = True
+
     def __init__(self, config: Config, in_dim: int, classes: int) -> None:
         super().__init__(config, in_dim, classes)
         self.config: Config
