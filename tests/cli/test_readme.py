@@ -27,6 +27,10 @@ SMALL = {
         "--size", "64", "--epochs", "1", "--batch", "4", "--width", "2", "--seeds", "1", "--accelerator", "cpu",
     ],
     "synth": ["--patients", "1", "--size", "640"],
+    "her2 crossval": [
+        "--folds", "2", "--resamples", "100", "--workers", "1",
+        "--set", "width=16", "depth=1", "prompts=4", "training.epochs=1", "training.min_epochs=1",
+    ],
     "import": ["--stainer.generator_width", "4", "--stainer.discriminator_width", "4"],
 }  # fmt: skip
 LENGTHY = ("demo",)
@@ -36,7 +40,7 @@ LENGTHY = ("demo",)
 def commands(text: str) -> list[list[str]]:
     """The words after ``restain`` of every line in a shell block."""
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
-    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [words[1:] for words in lines if words and words[0] == "restain"]
 
 
@@ -50,6 +54,18 @@ def write_checkpoints(folder: Path) -> None:
         for network, _ in stainer.named_children():
             own = {key.split(".", 1)[1]: value for key, value in state.items() if key.split(".", 1)[0] == network}
             torch.save(own, folder / name / f"{epoch}_net_{network}.pth")
+
+
+def write_cohort(folder: Path) -> None:
+    """Twelve patients of four levels, all with the same small slides."""
+    rows = ["patient,he,ihc,her2"]
+    (folder / "slides").mkdir()
+    for number in range(12):
+        for stain in ("he", "ihc"):
+            write_slide(folder / "slides" / f"p{number}_{stain}.ome.tif", he_picture(520, 260), 0.5)
+        level = ("0", "1+", "2+", "3+")[number % 4]
+        rows.append(f"p{number},slides/p{number}_he.ome.tif,slides/p{number}_ihc.ome.tif,{level}")
+    (folder / "cohort.csv").write_text("\n".join(rows))
 
 
 def write_ihc(path: Path) -> None:
@@ -82,12 +98,14 @@ def test_every_command_runs(document: str, tmp_path: Path, monkeypatch: pytest.M
     write_checkpoints(tmp_path / "checkpoints")
     if "ihc.ome.tif" in path.read_text():
         write_ihc(tmp_path / "ihc.ome.tif")
+    if "her2 features cohort.csv" in path.read_text():
+        write_cohort(tmp_path)
     (tmp_path / "points.csv").write_text("x,y,name\n100,120,a\n300.5,200,b\n")
     for words in commands(path.read_text()):
         if words[0] in LENGTHY:
             continue
         try:
-            code = main([*words, *SMALL.get(words[0], [])])
+            code = main([*words, *SMALL.get(words[0], SMALL.get(" ".join(words[:2]), []))])
         except SystemExit as stop:  # --help
             code = int(stop.code or 0)
         assert code == 0, " ".join(words)

@@ -55,6 +55,9 @@ def test_json_and_csv_round_trip(tmp_path: Path) -> None:
         write_json(tmp_path / "a.json", float("nan"))
     with pytest.raises(ItemError, match="no column z; it has x, y"):
         read_csv(tmp_path / "a.csv", ["z"])
+    (tmp_path / "b.csv").write_text("patient;z\np;1\n")
+    with pytest.raises(ItemError, match=r"it has patient;z\. Columns must be separated by commas"):
+        read_csv(tmp_path / "b.csv", ["z"])
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(ItemError, match=r"bad\.json"):
         read_json(tmp_path / "bad.json")

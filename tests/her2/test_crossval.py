@@ -15,7 +15,6 @@ from restain.cli import her2_crossval, her2_mil, her2_predict, her2_train
 from restain.core.errors import RestainError
 from restain.core.files import read_csv, read_json
 from restain.her2.crossval_scores import Training, differences, holm, score_entry
-from restain.her2.heat_map import ranks
 from restain.her2.status_scores import SCORES, resamples, roc_curve, status_scores
 from tests.her2.cohort import LEVELS, write, write_cohort, write_rows
 
@@ -253,11 +252,6 @@ def test_train_and_predict_one_run(root: Path, tmp_path: Path, capsys: pytest.Ca
     assert not set(found["split"]["train"]) & set(found["split"]["val"])
     file = str(root / "he" / "p000_he.h5")
     assert her2_predict.run([str(tmp_path / "r"), file, "--out", str(tmp_path / "out")]) == 0
-
-
-def test_ranks() -> None:
-    np.testing.assert_allclose(ranks(np.array([0.1, 0.7, 0.1, 0.1])), [0.75, 1, 0.75, 0.75])
-    np.testing.assert_allclose(ranks(np.array([1.0])), [1])
 
 
 def test_every_score_has_a_heading() -> None:

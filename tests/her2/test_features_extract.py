@@ -15,10 +15,13 @@ from restain.core.errors import RestainError
 from restain.her2.encoders import Encode, Encoder, Field, Stain, make_encoder
 from restain.her2.extract import extract, slides_of
 from restain.her2.features_file import read_features
+from restain.her2.labels import HER2
+from restain.her2.slide_set import read_slide_set
 from restain.her2.tiles import TileOptions
 from restain.infer.inputs import Input
 from restain.slides import PyramidWriter, Slide, TissueMask, open_slide, write_image
 from restain.synthetic import SlideRenderer, SynthOptions, World
+from tests.her2.cohort import write_rows
 
 MPP = 0.5
 
@@ -164,11 +167,45 @@ def test_the_slides_of_a_cohort(tmp_path: Path) -> None:
     assert [item.mpp for item in slides_of(cohort, mpp=0.3)] == [0.5, 0.3]
     assert [item.name for item in slides_of(cohort, Stain.ihc)] == ["a_ihc"]
     (tmp_path / "two.csv").write_text("patient,he\na,x/s.svs\nb,y/s.svs\n")
-    with pytest.raises(RestainError, match=r"s\.svs.*s\.h5"):
-        slides_of([tmp_path / "two.csv"])
+    assert [item.name for item in slides_of([tmp_path / "two.csv"])] == ["x/s", "y/s"]
+    (tmp_path / "one.csv").write_text("patient,he\na,x/s.svs\nb,x/s.ndpi\n")
+    with pytest.raises(RestainError, match=r"s\.svs and .*s\.ndpi.*s\.h5"):
+        slides_of([tmp_path / "one.csv"])
+    (tmp_path / "bare.csv").write_text("patient;he\na;x.svs\n")
+    with pytest.raises(RestainError, match=r"no column he.*commas") as caught:
+        slides_of([tmp_path / "bare.csv"])
+    assert caught.value.exit_code == 2
     (tmp_path / "none.csv").write_text("patient,he,ihc\na,x.svs,\n")
     with pytest.raises(RestainError, match="column ihc names no slide"):
         slides_of([tmp_path / "none.csv"], Stain.ihc)
+
+
+def test_slides_of_the_same_file_name_are_written_and_found(he: Path, tmp_path: Path) -> None:
+    """`P1/he.tif` and `P2/he.tif`: their features keep the folder, and a cohort finds them."""
+    rows = []
+    for patient, level in (("P1", "0"), ("P2", "3+")):
+        (tmp_path / patient).mkdir()
+        shutil.copy(he, tmp_path / patient / "he.ome.tif")
+        rows.append({"patient": patient, "he": f"{patient}/he.ome.tif", "her2": level})
+    write_rows(tmp_path / "cohort.csv", rows)
+    outcome = extract(slides_of([tmp_path / "cohort.csv"]), tmp_path / "out", Means())
+    assert list(outcome.results) == ["P1/he", "P2/he"]
+    data = read_slide_set(tmp_path / "cohort.csv", tmp_path / "out", None, HER2)
+    assert {name: patient.he for name, patient in data.patients.items()} == {
+        name: (tmp_path / "out" / name / "he.h5",) for name in ("P1", "P2")
+    }
+    assert extract(slides_of([tmp_path / "cohort.csv"]), tmp_path / "out", Means()).results == outcome.results
+
+
+def test_a_path_that_is_missing_is_named_in_the_document(
+    he: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = str(tmp_path / "gone.svs")
+    assert command([gone, "--out", str(tmp_path / "out"), "--json"]) == 1
+    assert list(json.loads(capsys.readouterr().out)["failures"]) == ["gone"]
+    assert command([gone, str(he), "--out", str(tmp_path / "out"), "--json", "--workers", "1"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (list(found["results"]), list(found["failures"])) == (["p1_he"], ["gone"])
 
 
 def test_encoders_that_are_none() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from restain.core.errors import ItemError, RestainError
-from restain.her2.features_file import FeatureSet, check_same_encoder, read_features, write_features, writing
+from restain.her2.features_file import FeatureSet, read_features, write_features, writing
 
 
 def feature_set(number: int = 7, width: int = 3, **other: object) -> FeatureSet:
@@ -64,15 +64,16 @@ def test_a_file_of_clam(tmp_path: Path, three: bool) -> None:
     assert found.features.shape == (2, 4)
     assert found.coords.tolist() == [[0, 0], [1024, 2048]]
     assert found.level0_mpp == 0.25
-    with pytest.raises(RestainError, match=r"x\.h5.*um/px.*--mpp"):
+    with pytest.raises(RestainError, match=r"x\.h5.*um/px.*restain her2 features .*x\.h5 .*--h5\.mpp"):
         read_features(tmp_path / "x.h5")
 
 
 def test_a_file_that_says_nothing_of_its_tiles(tmp_path: Path) -> None:
     file = clam(tmp_path / "x.h5", patch_attributes=False)
-    with pytest.raises(RestainError, match="--tile"):
+    with pytest.raises(RestainError, match=r"--h5\.tile PX --h5\.tile-px PX --h5\.encoder NAME`"):
         read_features(file, mpp=0.5)
     assert read_features(file, mpp=0.5, tile=512).tile_level0 == 512
+    assert read_features(file, mpp=0.5, tile=512).tile_px == 0, "not guessed"
 
 
 def test_a_file_of_trident(tmp_path: Path) -> None:
@@ -133,19 +134,83 @@ def test_an_unfinished_file_is_not_there(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
 
 
-def test_what_does_not_go_together_is_refused_with_names() -> None:
-    first = feature_set()
-    check_same_encoder([])
-    check_same_encoder([first, feature_set(3, slide="case 2")])
-    for other, words in (
-        (feature_set(encoder="clip"), "encoder.*morphometry 1.*clip 1"),
-        (feature_set(encoder_version="2"), "encoder"),
-        (feature_set(width=4), "columns is 3 .*4"),
-        (feature_set(mpp=0.25), "um/px is 0.5 .*0.25"),
-        (feature_set(tile_px=512), "tile, um is 128.0 .*256.0"),
-        (feature_set(names=("a", "b", "c")), "different names"),
-    ):
-        with pytest.raises(RestainError, match=rf"{words}") as caught:
-            check_same_encoder([first, replace(other, slide="case 2")])
-        assert "case 1" in str(caught.value)
-        assert "case 2" in str(caught.value)
+ODD = {
+    "a group": (lambda file: file.create_group("features"), None),
+    "coords a group": (None, lambda file: file.create_group("coords")),
+    "complex": (np.ones((2, 3), np.complex64), None),
+    "texts": (np.array([["a"], ["b"]], "S"), None),
+    "nothing": (h5py.Empty("f4"), None),
+    "a number": (np.float32(3), None),
+    "NaN places": (None, np.array([[0, 0], [np.nan, 512]])),
+    "far places": (None, np.array([[0, 0], [0, 10**12]])),
+    "infinite places": (None, np.array([[0, 0], [-np.inf, 512]])),
+    "places as texts": (None, np.array([["0", "0"], ["1", "1"]], "S")),
+    "beyond float32": (np.full((2, 3), 1e300), None),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_no_array_of_real_numbers_is_refused(tmp_path: Path, odd: str) -> None:
+    features, coords = ODD[odd]
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, given, usual in (("features", features, np.ones((2, 3))), ("coords", coords, np.zeros((2, 2)))):
+            if callable(given):
+                given(file)
+            else:
+                file[name] = usual if given is None else given
+    with pytest.raises(ItemError, match=r"x\.h5: "):
+        read_features(tmp_path / "x.h5", 0.5, 512)
+
+
+@pytest.mark.parametrize("names", [np.arange(3), np.array([["a", "b", "c"]], "S"), np.array(["a"], "S"), None])
+def test_names_that_are_none_are_refused(tmp_path: Path, names: np.ndarray | None) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"], file["coords"] = np.ones((2, 3)), np.zeros((2, 2))
+        if names is None:
+            file.create_group("names")
+        else:
+            file["names"] = names
+    with pytest.raises(ItemError, match=r"x\.h5: names"):
+        read_features(tmp_path / "x.h5", 0.5, 512)
+
+
+@pytest.mark.parametrize("level", ["0", "first", np.array([0, 0]), np.array([]), 0, b"0"])
+def test_attributes_of_odd_types(tmp_path: Path, level: object) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"], file["coords"] = np.ones((2, 3)), np.zeros((2, 2))
+        file["coords"].attrs.update(patch_size=256, patch_level=level, target_magnification="20", name=np.array([b"n"]))
+    if (isinstance(level, np.ndarray) and not level.size) or (isinstance(level, str) and level == "first"):
+        with pytest.raises(RestainError, match="how large its tiles are"):
+            read_features(tmp_path / "x.h5")
+    else:
+        found = read_features(tmp_path / "x.h5")
+        assert (found.tile_level0, found.mpp, found.slide) == (256, 0.5, "n")
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    """Any byte of what was measured: it is found by its checksum, and the file is named."""
+    rng = np.random.default_rng(0)
+    whole = feature_set(3000, 20)
+    write_features(tmp_path / "a.h5", whole)
+    healthy = (tmp_path / "a.h5").read_bytes()
+    stored = healthy.find(whole.features[100:110].tobytes())
+    places = healthy.find(whole.coords[1000:1010].tobytes())
+    names = healthy.find(b"c10")
+    assert min(stored, places, names) > 0
+    texts = [place for place in range(len(healthy)) if healthy.startswith(b"morphometry", place)]
+    damaging = 0
+    for place in texts:  # the root's counts; that of the dataset is a copy
+        damaged = bytearray(healthy)
+        damaged[place] ^= 4
+        (tmp_path / "a.h5").write_bytes(damaged)
+        try:
+            assert read_features(tmp_path / "a.h5").encoder == "morphometry"
+        except ItemError:
+            damaging += 1
+    assert damaging == 1
+    for place in (stored, places, names, *rng.integers(stored, stored + 800, 5)):
+        damaged = bytearray(healthy)
+        damaged[place] ^= 4
+        (tmp_path / "a.h5").write_bytes(damaged)
+        with pytest.raises(ItemError, match=r"a\.h5: .*damaged"):
+            read_features(tmp_path / "a.h5")

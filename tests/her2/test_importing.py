@@ -88,7 +88,15 @@ def test_the_run_says_what_it_was_made_of_and_is_calibrated_by_nothing(tmp_path:
     assert (info["task"], info["method"], info["recipe"], info["status"]) == ("her2", "clam_sb", "clam_sb", "done")
     assert info["classes"] == ["0", "1+", "2+", "3+"]
     assert (info["mpp"], info["data"], list(info["imported"])) == (0.5, None, ["s_0_checkpoint.pt"])
-    kind = {"encoder": "plip", "version": "", "width": DIM, "mpp": 0.5, "tile_px": 256, "names": None}
+    kind = {
+        "encoder": "plip",
+        "version": "",
+        "width": DIM,
+        "mpp": 0.5,
+        "tile_px": 256,
+        "names": None,
+        "min_tissue": None,
+    }
     assert info["features"] == kind
     fitted, _ = load_fitted(run.path)
     assert (fitted.standard, fitted.temperature) == (None, 1.0)

@@ -53,6 +53,23 @@ def test_the_cohorts_own_split_is_kept() -> None:
     assert plan.given
 
 
+def test_a_class_that_nobody_has_is_said_once() -> None:
+    labels = {f"p{n}": n % 2 for n in range(40)}
+    (warning,) = make_plan(labels, ("0", "1", "3+"), 3, 0.3, 0).warnings
+    assert "no patient of the cohort is of class 3+" in warning
+    assert "--classes" in warning
+
+
+def test_the_cohorts_own_split_is_named_where_it_makes_no_plan() -> None:
+    labels = {f"p{n}": n % 2 for n in range(20)}
+    with pytest.raises(RestainError, match=r"column split: names 0 patients to test"):
+        make_plan(labels, ("a", "b"), 3, 0.3, 0, dict.fromkeys(labels, "train"))
+    given = {name: "test" if labels[name] else "train" for name in labels}
+    given["p1"] = given["p3"] = given["p5"] = given["p7"] = "val"
+    (warning,) = make_plan(labels, ("a", "b"), 3, 0.3, 0, given).warnings
+    assert "the final test: no patient of class a (column split has it so)" in warning
+
+
 def test_a_patient_in_two_splits_is_refused_by_name() -> None:
     with pytest.raises(RestainError, match=r"anna \(train and test\)"):
         require_disjoint({"train": ["anna", "bert"], "val": ["carl"], "test": ["anna"]})

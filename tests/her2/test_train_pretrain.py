@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from restain.cli import her2_pretrain, her2_train
+from restain.core.errors import RestainError
 from tests.her2.cohort import write, write_rows
 
 
@@ -41,3 +42,29 @@ def test_it_reconstructs_better_than_the_mean_and_its_encoder_is_taken(
     more = ["pama", *words, *size, "--init", str(encoder), "--training.epochs", "1", "--out", str(tmp_path / "run")]
     assert her2_train.run([*more, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["init"]
+
+
+def words(root: Path, cohort: Path, *more: str) -> list[str]:
+    size = ["--model.width", "8", "--model.depth", "1", "--model.heads", "1", "--training.epochs", "1"]
+    decoder = ["--model.decoder-width", "8", "--model.decoder-depth", "1", "--model.decoder-heads", "1"]
+    return ["--cohort", str(cohort), "--features", str(root / "he"), "--out", str(root / "run"), *size, *decoder, *more]
+
+
+def test_labels_need_not_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort = write_correlated(tmp_path)
+    text = cohort.read_text()
+    cohort.write_text(text.replace(",3+", ",equivocal"))
+    assert her2_pretrain.run(words(tmp_path, cohort, "--json")) == 0
+    split = json.loads(capsys.readouterr().out)["split"]
+    assert sum(int(name[1:]) % 2 for name in split["val"]) == len(split["val"]) / 2, "half of each"
+    cohort.write_text("\n".join(line.rsplit(",", 1)[0] for line in text.splitlines()))
+    assert her2_pretrain.run([*words(tmp_path, cohort), "--out", str(tmp_path / "bare")]) == 0
+
+
+@pytest.mark.parametrize(("ratio", "message"), [("0", "above 0"), ("1", "below 1"), ("0.01", "20 tiles")])
+def test_a_ratio_that_hides_nothing_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: str, message: str
+) -> None:
+    monkeypatch.setattr(her2_pretrain, "pretrain", lambda *_: pytest.fail("trained"))
+    with pytest.raises(RestainError, match=message):
+        her2_pretrain.run(words(tmp_path, write_correlated(tmp_path), "--model.mask-ratio", ratio))

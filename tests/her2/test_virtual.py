@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from restain.data.pairs_csv import write_pairs_csv
 from restain.her2.fusion import Pool, Reader, percent_rows
 from restain.her2.virtual import training_patients
 from restain.her2.virtual_table import SlideScore, read_virtual, write_table
+from restain.slides import read_image
 from restain.stains.her2_rule import LEVELS
 from restain.training.batches import BatchOptions
 from restain.training.options import Keep, TrainingOptions
 from restain.training.run import train
-from tests.her2.cohort import write_cohort
+from tests.her2.cohort import write, write_cohort
 from tests.her2.virtual_tables import percentages, write_virtual
 
 from ..her2_field import paint
@@ -177,10 +179,13 @@ def test_a_run_says_whom_it_was_trained_on(tmp_path: Path) -> None:
 
 
 def test_a_slide_is_predicted_by_both_together(
-    stainer: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stainer: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_cohort(tmp_path, 32)
-    seen = slide(tmp_path / "p000.ome.tif", 8)
+    # What absorbs blue in the IHC absorbs green here, as eosin does; the stainer exchanges them back.
+    ihc = read_image(slide(tmp_path / "ihc.ome.tif", 8))
+    seen = write_slide(tmp_path / "p001_he.ome.tif", np.ascontiguousarray(ihc[..., [0, 2, 1]]), 0.5)
+    monkeypatch.setattr(Copy, "stain", lambda _, he: he[:, [0, 2, 1]])
     assert run(stainer.path, seen, "--out", tmp_path / "made") == 0
     about = read_json(tmp_path / "made" / "virtual.json")
     table = write_virtual(tmp_path / "v", percentages({f"p{number:03d}": number % 4 for number in range(32)}))
@@ -190,7 +195,8 @@ def test_a_slide_is_predicted_by_both_together(
     words += ["--virtual", f"v={table}", "--set", "training.epochs=2", "training.min_epochs=1"]
     assert her2_crossval.run([str(word) for word in words]) == 0
     capsys.readouterr()
-    fused, features = tmp_path / "out" / "mean_pool+v", tmp_path / "he" / "p001_he.h5"
+    fused, features = tmp_path / "out" / "mean_pool+v", tmp_path / "new" / "p001_he.h5"
+    write(features, np.random.default_rng(1).normal(size=(1, 8)).astype(np.float32), tile=256)
     words = [fused, features, "--slide", seen, "--out", tmp_path / "predicted", "--stainer", stainer.path, "--json"]
     assert her2_predict.run([str(word) for word in words]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -204,13 +210,26 @@ def test_a_slide_is_predicted_by_both_together(
     assert list(found["probabilities"].values()) == pytest.approx(np.mean(wanted, 0), abs=1e-5)
     assert list(found["he"]["probabilities"].values()) == pytest.approx(np.mean(he, 0), abs=1e-5)
     assert (found["model"], found["virtual"]["score"]) == ("mean_pool+v", "3+")
-    assert (tmp_path / "predicted" / "p001_he" / "ihc" / "virtual" / "p000.ome.tif").exists()
+    assert (tmp_path / "predicted" / "p001_he" / "ihc" / "virtual" / "p001_he.ome.tif").exists()
     assert (tmp_path / "predicted" / "p001_he" / "attention.png").exists() is found["attention"]
     with pytest.raises(RestainError, match="--stainer"):
         her2_predict.run([str(fused), str(seen), "--out", str(tmp_path / "x")])
     with pytest.raises(RestainError, match=r"which has fusion\.json"):
         her2_predict.run([*map(str, [fused.parent / "mean_pool", *words[1:]])])
     assert her2_predict.run([str(word) for word in (*words[:2], *words[4:])]) == 2  # features cannot be stained
+    capsys.readouterr()
+    shutil.copy(features, other := tmp_path / "new" / "second.h5")
+    shutil.copy(seen, second := tmp_path / "second.ome.tif")
+    more = [other, "--slide", second, "--patient", "p001_he"]
+    assert her2_predict.run([str(word) for word in (*words[:2], *more, *words[2:])]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["virtual"]["counted"] == 2 * found["virtual"]["counted"]
+    assert (both["virtual"]["percent"], both["tiles"]) == (found["virtual"]["percent"], 2)
+    assert both["he"]["probabilities"] == pytest.approx(
+        found["he"]["probabilities"], abs=1e-6
+    )  # a mean of twice the same
+    assert her2_predict.run([str(word) for word in (*words[:2], "--patient", "p001_he", *words[2:])]) == 2
+    assert "holds virtual IHC of other slides of p001_he" in json.loads(capsys.readouterr().out)["reason"]
     changed = next(stainer.checkpoints.glob("*.safetensors"))
     changed.write_bytes(changed.read_bytes() + b" ")
     with pytest.raises(RestainError, match="is not the stainer"):
@@ -219,7 +238,7 @@ def test_a_slide_is_predicted_by_both_together(
 
 def her2_rows(root: Path, fold: int) -> np.ndarray:
     """What a fold's model says of patient p001, by ``her2 predict`` of that fold alone."""
-    words = [root / "out" / "mean_pool" / "seed_0" / f"fold_{fold}", root / "he" / "p001_he.h5"]
+    words = [root / "out" / "mean_pool" / "seed_0" / f"fold_{fold}", root / "new" / "p001_he.h5"]
     out = root / f"alone_{fold}"
     assert her2_predict.run([str(word) for word in (*words, "--out", out)]) == 0
     return np.array(list(read_json(out / "p001_he" / "prediction.json")["probabilities"].values()))

@@ -91,15 +91,16 @@ def _story(document: dict[str, Any], held_out: int) -> Section:
     verdict = "lower" if document["beats_best_constant"] else "not lower"
     errors = list(document["registration_error_um"].values())
     story = (
-        f"restain made {document['patients']} synthetic breast-cancer patients whose H&E lies turned, mirrored or bent "
-        "on its IHC, registered each pair (median error against the truth over patients: "
-        f"{median(errors):.2f} um, largest {max(errors):.2f} um), cut patch pairs from the slides of "
-        f"{document['patients'] - held_out}, trained a small pyramid pix2pix on them, stained the whole H&E slides of "
-        f"the other {held_out}, which it had never seen, and compared the result with their real IHC. On real slides "
-        "the same commands are restain pairs, restain train, restain stain and restain evaluate."
+        f"restain made synthetic breast-cancer patients, {document['patients']} of them HER2 3+, whose H&E "
+        "lies turned, mirrored or bent on its IHC, registered each pair of these (median error "
+        f"against the truth over patients: {median(errors):.2f} um, largest {max(errors):.2f} um), cut "
+        f"patch pairs from the slides of {document['patients'] - held_out}, trained a small pyramid pix2pix on them, "
+        f"stained the whole H&E slides of the other {held_out}, which it had never seen, and "
+        "compared the result with their real IHC. On real slides the same commands are restain pairs, restain train, "
+        "restain stain and restain evaluate. The HER2 status of patients of all levels is at the end."
     )
     caution = (
-        "These patients are synthetic, all of them HER2 3+, H&E and IHC show the same section, and the "
+        "These patients are synthetic, those that are stained all HER2 3+, H&E and IHC show the same section, and the "
         "network is far smaller than the published one. The numbers say that the chain works, not how well a method "
         "does on patients."
     )

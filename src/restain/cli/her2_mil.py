@@ -9,6 +9,7 @@ import numpy as np
 
 from restain.cli.output import print_json, print_table
 from restain.cli.parsing import call
+from restain.core.errors import RestainError
 from restain.core.progress import progress_bar
 from restain.her2.mil_sets import mil_accuracy, mil_recipe, read_mil
 
@@ -29,9 +30,11 @@ def command(
         seed: of the first.
         json: print one JSON document.
     """
-    data = read_mil(file)
     names = [name.strip() for name in models.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise RestainError(f"--models {models}: name one model or more, each once.")
     recipes = [mil_recipe(name) for name in names]
+    data = read_mil(file)
     with progress_bar(file.stem, len(recipes) * folds * runs) as bar:
         results = [mil_accuracy(data, recipe, folds, runs, seed, bar.advance) for recipe in recipes]
     if json:

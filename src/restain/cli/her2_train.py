@@ -13,11 +13,11 @@ from restain.core.errors import RestainError
 from restain.core.progress import console
 from restain.her2.base import MODELS
 from restain.her2.labels import HER2, ClassSet
+from restain.her2.pretrained import read_pretrained
 from restain.her2.recipes import Recipe, load_recipe, shipped
 from restain.her2.slide_set import read_slide_set
 from restain.her2.train_options import StatusTraining
 from restain.her2.train_run import random_split, train_status
-from restain.nn.weights import content_hash, read_state_dict
 
 
 def command(recipe: Recipe) -> Callable[..., int]:
@@ -59,7 +59,9 @@ def command(recipe: Recipe) -> Callable[..., int]:
             json: print the run's description as one JSON document.
         """
         if method != recipe.method:
-            raise RestainError(f"the recipe is one of {method}, the command names {recipe.method}.")
+            raise RestainError(
+                f"--method {method}: {recipe.name} is a recipe of {recipe.method}; name a recipe of {method} instead."
+            )
         data = read_slide_set(cohort, features, ihc_features, ClassSet.parse(classes), skip_missing, cache_gib)
         for warning in data.warnings:
             console.print(f"warning: {warning}", markup=False, soft_wrap=True)
@@ -68,14 +70,17 @@ def command(recipe: Recipe) -> Callable[..., int]:
             "features": str(features.resolve()),
             "ihc_features": str(ihc_features.resolve()) if ihc_features else None,
         }
+        pretrained = read_pretrained(init) if init else None
+        split = random_split(data, val, training.seed)
+        for warning in pretrained.warnings(split["test"]) if pretrained and split["test"] else []:
+            console.print(f"warning: {warning}", markup=False, soft_wrap=True)
         run = train_status(
             replace(recipe, model=model, training=training),
             data,
-            random_split(data, val, training.seed),
+            split,
             out,
             paths,
-            read_state_dict(init) if init else None,
-            str(content_hash(init)) if init else None,
+            pretrained,
         )
         console.print(f"Trained: {run.path}", markup=False, soft_wrap=True)
         if json:

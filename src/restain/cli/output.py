@@ -22,9 +22,9 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out = Console(highlight=False, markup=False)
+    out = Console(highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
-        out = Console(highlight=False, markup=False, width=200)
+        out = Console(highlight=False, markup=False, width=200, emoji=False)
     out.print(table)
 
 

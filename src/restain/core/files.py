@@ -103,7 +103,8 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
         required: columns that must be there.
 
     Raises:
-        ItemError: the file cannot be read, or a required column is missing (named, with those that are there).
+        ItemError: the file cannot be read, or a required column is missing (named, with those that are there,
+            and with a hint where columns are separated by something else than commas).
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as stream:
@@ -114,7 +115,10 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
         raise ItemError(f"{path}: not a readable CSV ({error}).") from error
     missing = [name for name in required if name not in columns]
     if missing:
-        raise ItemError(f"{path}: no column {', '.join(missing)}; it has {', '.join(columns) or 'no header'}.")
+        hint = ""
+        if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+            hint = " Columns must be separated by commas; save it so."
+        raise ItemError(f"{path}: no column {', '.join(missing)}; it has {', '.join(columns) or 'no header'}.{hint}")
     return rows
 
 

@@ -22,8 +22,8 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
-"""Where messages for people go; results go to stdout."""
+console = Console(stderr=True, highlight=False, emoji=False)
+"""Where messages for people go; results go to stdout. Without emoji: ``:x:`` in a path stays what it is."""
 
 
 class _Rate(ProgressColumn):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +16,69 @@ from numpy.typing import NDArray
 
 from restain import __version__
 from restain.core.errors import ItemError, MissingResolutionError, RestainError
-from restain.core.files import read_csv, remove_stale
+from restain.core.files import remove_stale
 from restain.core.items import Outcome, lock, process
 from restain.core.pool import in_processes
 from restain.core.progress import console
 from restain.core.resolution import parse_mpp
+from restain.her2.cohort_table import feature_names, read_cohort
 from restain.her2.encoders import Encode, Encoder, Field, Stain
-from restain.her2.features_file import FileInfo, writing
+from restain.her2.features_file import SUFFIXES, FileInfo, writing
 from restain.her2.tiles import Plan, TileOptions, plan_tiles
-from restain.infer.inputs import Input, collect
+from restain.infer.inputs import SUFFIXES as SLIDES
+from restain.infer.inputs import Input
 from restain.slides import Slide, open_slide
 
 
 def slides_of(paths: Sequence[Path], stain: Stain = Stain.he, mpp: float | None = None) -> list[Input]:
-    """The slides that ``paths`` stand for, each once.
+    """The slides that ``paths`` stand for, each once, under the names of their features files.
 
     Args:
-        paths: slides, folders of them, or cohort CSVs (column ``he``, or ``ihc`` for IHC; ``he_mpp``, ``ihc_mpp`` or
-            ``mpp`` where given). Rows of a cohort without a slide of that stain are left out.
+        paths: slides, folders of them (or of features files, where they hold no slides), or cohort CSVs (column ``he``,
+            or ``ihc`` for IHC; ``he_mpp``, ``ihc_mpp`` or ``mpp`` where given). Rows of a cohort without a slide of
+            that stain are left out. A file that is missing is taken too: its own failure names it.
         stain: which slides of a cohort.
         mpp: um/px of level 0 of all slides whose CSV gives none.
 
     Raises:
-        RestainError: nothing there, or two slides whose features would have the same name.
+        RestainError: a table or folder without slides, or two slides whose features would have the same name.
     """
     found: list[Input] = []
     for path in paths:
-        found += _of_cohort(path, stain, mpp) if path.suffix.lower() == ".csv" else collect([path], mpp)
+        if path.suffix.lower() == ".csv":
+            found += _of_cohort(path, stain, mpp)
+        else:
+            found += [Input(file, mpp) for file in (_in_folder(path) if path.is_dir() else [path])]
+    names = feature_names(item.path for item in found)
     by_name: dict[str, Input] = {}
     for item in found:
-        before = by_name.setdefault(item.name, item)
-        if before.path.resolve() != item.path.resolve():
-            raise RestainError(
-                f"{before.path} and {item.path} would both be written as {item.name}.h5; give them two --out folders."
-            )
+        by_name.setdefault(names[item.path], replace(item, title=names[item.path]))
     return list(by_name.values())
 
 
+def _in_folder(folder: Path) -> list[Path]:
+    """The slides of a folder; where it has none, its features files, also those in folders inside.
+
+    Raises:
+        RestainError: it has neither.
+    """
+    for kinds, files in ((SLIDES, folder.iterdir()), (SUFFIXES, folder.rglob("*"))):
+        found = [file for file in files if file.suffix.lower() in kinds and file.is_file()]
+        shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+        if shown:
+            return sorted(shown)
+    raise RestainError(f"{folder}: holds no slides ({', '.join(SLIDES)}) and no features ({', '.join(SUFFIXES)}).")
+
+
 def _of_cohort(path: Path, stain: Stain, mpp: float | None) -> list[Input]:
-    rows = [row for row in read_csv(path, [stain.value]) if (row[stain.value] or "").strip()]
+    rows = [row for row in read_cohort(path, [stain.value]) if row[stain.value]]
     if not rows:
         raise RestainError(f"{path}: its column {stain.value} names no slide.")
     found = []
     for row in rows:
         column = f"{stain.value}_mpp" if row.get(f"{stain.value}_mpp") else "mpp"
-        given = parse_mpp((row.get(column) or "").strip(), f"{path}: {row[stain.value]}: {column}")
-        found.append(Input(path.parent / row[stain.value].strip(), mpp if given is None else given))
+        given = parse_mpp(row.get(column), f"{path}: {row[stain.value]}: {column}")
+        found.append(Input(path.parent / row[stain.value], mpp if given is None else given))
     return found
 
 
@@ -179,6 +196,7 @@ def extract_slide(slide: Slide, path: Path, encoder: Encoder, options: TileOptio
         encoder.names,
         name,
         options.tile_px,
+        options.min_tissue,
     )
     with writing(path, info, len(coords)) as writer:
         for strip, fields in plan.strips():

@@ -3,11 +3,13 @@
 Datasets ``features`` float32 [n, d] and ``coords`` int64 [n, 2], (x, y) of each tile's upper left corner in level-0
 pixels. ``coords`` carries TRIDENT's attributes (``patch_size``, ``patch_size_level0``, ``level0_magnification``,
 ``target_magnification``, ``overlap``, ``name``) and CLAM's (``patch_level``, ``downsample``); the root and ``features``
-carry ours: ``mpp``, ``tile_px``, ``encoder``, ``encoder_version``, ``names``, ``slide``.
+carry ours: ``mpp``, ``tile_px``, ``encoder``, ``encoder_version``, ``names``, ``slide``. What we write has checksums:
+a damaged file is refused.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,16 @@ MICRONS = 10.0
 _ROWS = 8192
 """Rows that are looked through at a time."""
 
-_SAME_MPP = 0.02
+FARTHEST = 1e9
+"""Level-0 px: no slide is as wide; coordinates beyond are damage."""
+
+UNSAID = "unknown"
+"""The encoder of features whose file does not name it."""
+
+SUFFIXES = (".h5", ".hdf5")
+
+_FORMAT = ("v108", "v108")
+"""Of HDF5 1.8 (2008): its headers, which hold attributes that are numbers, have checksums."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,12 @@ class FeatureSet:
         coords: int64 [n, 2]: (x, y) of each tile's upper left corner in level-0 px.
         tile_level0: side of a tile in level-0 px.
         mpp: um/px at which tiles were cut.
-        encoder: its name.
+        encoder: its name; ``UNSAID`` where the file does not say.
         encoder_version: another one where the same tile gets other features; empty where the file does not say.
         names: of the columns; None where they have none.
         slide: the slide's name.
-        tile_px: side of a tile in px at ``mpp``.
+        tile_px: side of a tile in px at ``mpp``; 0 where the file does not say.
+        min_tissue: least share of a tile that is tissue; None where the file does not say.
     """
 
     features: NDArray[np.float32]
@@ -55,6 +67,7 @@ class FeatureSet:
     names: tuple[str, ...] | None = None
     slide: str = ""
     tile_px: int = 256
+    min_tissue: float | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -81,6 +94,7 @@ class FileInfo:
     names: tuple[str, ...] | None
     slide: str
     tile_px: int
+    min_tissue: float | None = None
 
 
 @contextmanager
@@ -92,7 +106,7 @@ def writing(path: Path, info: FileInfo, tiles: int) -> Iterator[FeatureWriter]:
     """
     with atomic_path(path) as temporary:
         try:
-            with h5py.File(temporary, "w") as file:
+            with h5py.File(temporary, "w", libver=_FORMAT) as file:
                 writer = FeatureWriter(file, path, tiles)
                 yield writer
                 writer.finish(info)
@@ -120,8 +134,10 @@ class FeatureWriter:
         if self._done == 0:
             self.width = features.shape[1]
             rows = max(1, min(self._tiles, 2**18 // max(1, self.width)))
-            self._file.create_dataset("features", (self._tiles, self.width), np.float32, chunks=(rows, self.width))
-            self._file.create_dataset("coords", (self._tiles, 2), np.int64)
+            shape, chunks = (self._tiles, self.width), (rows, self.width)
+            self._file.create_dataset("features", shape, np.float32, chunks=chunks, fletcher32=True)
+            chunks = (min(self._tiles, _ROWS), 2)
+            self._file.create_dataset("coords", (self._tiles, 2), np.int64, chunks=chunks, fletcher32=True)
         place = slice(self._done, self._done + len(features))
         self._file["features"][place], self._file["coords"][place] = features, coords
         self._done += len(features)
@@ -153,10 +169,15 @@ class FeatureWriter:
             "slide": info.slide,
             "name": info.slide,
         }
+        if info.min_tissue is not None:
+            ours["min_tissue"] = info.min_tissue
+        ours["text_crc32"] = _crc(ours)
         self._file.attrs.update(ours)
         self._file["features"].attrs.update(ours)
-        if info.names is not None:  # a dataset: an attribute holds 64 KiB at most
-            self._file.create_dataset("names", data=list(info.names), dtype=h5py.string_dtype())
+        if info.names:  # a dataset: an attribute holds 64 KiB at most; of fixed length: others have no checksum
+            text = [name.encode() for name in info.names]
+            kind = h5py.string_dtype(length=max(1, *map(len, text)))
+            self._file.create_dataset("names", data=np.array(text, kind), chunks=(len(text),), fletcher32=True)
 
 
 def write_features(path: Path, found: FeatureSet) -> None:
@@ -178,13 +199,20 @@ def write_features(path: Path, found: FeatureSet) -> None:
         found.names,
         found.slide,
         found.tile_px,
+        found.min_tissue,
     )
     with writing(path, info, len(found)) as writer:
         if len(found):
             writer.append(found.features, found.coords)
 
 
-def read_features(path: Path, mpp: float | None = None, tile: float | None = None) -> FeatureSet:
+def read_features(
+    path: Path,
+    mpp: float | None = None,
+    tile: float | None = None,
+    tile_px: int | None = None,
+    encoder: str | None = None,
+) -> FeatureSet:
     """The features in a file of ours, CLAM's or TRIDENT's.
 
     TRIDENT gives its resolution as a magnification, 20x for 0.5 um/px. CLAM's coordinates say the tile's side where
@@ -194,6 +222,8 @@ def read_features(path: Path, mpp: float | None = None, tile: float | None = Non
         path: the ``.h5``.
         mpp: um/px at which tiles were cut, in place of what the file says.
         tile: side of a tile in level-0 px, in place of what the file says.
+        tile_px: side of a tile in px at ``mpp``, in place of what the file says.
+        encoder: that made it, where the file does not say.
 
     Raises:
         ItemError: not such a file, damaged, empty, or with features that are NaN.
@@ -203,62 +233,62 @@ def read_features(path: Path, mpp: float | None = None, tile: float | None = Non
         with h5py.File(path, "r") as file:
             features, coords = _arrays(path, file)
             said = _attributes(file)
-            names = _names(file)
+            names = _names(path, file, features.shape[1])
     except FileNotFoundError as error:
         raise ItemError(f"{path}: no such file. `restain her2 features` writes one a slide.") from error
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         brief = " ".join(str(error).split())[:200]
-        raise ItemError(f"{path}: not a readable .h5 of features ({brief}). Write it again.") from error
-    if names is not None and len(names) != features.shape[1]:
-        raise ItemError(f"{path}: {len(names)} names for {features.shape[1]} columns. Write it again.")
-    tile_px, tile_level0 = _tile(path, said, tile)
+        raise ItemError(f"{path}: not a readable .h5 of features, or damaged ({brief}). Write it again.") from error
+    if "text_crc32" in said and _number(said["text_crc32"]) != _crc(said):
+        raise ItemError(f"{path}: its texts (encoder, version, slide) are damaged or were changed. Write it again.")
+    px = tile_px or _number(said.get("tile_px", said.get("patch_size")))
+    side = tile if tile is not None else _side(said, px)
+    cut = mpp if mpp is not None else _mpp(said)
+    made_by = _text(said.get("encoder")).replace(UNSAID, "") or encoder
+    if side is None or cut is None:
+        known = {"--h5.tile": side, "--h5.mpp": cut, "--h5.tile-px": px, "--h5.encoder": made_by}
+        raise RestainError(not_said(path, [option for option, value in known.items() if value is None]))
+    for value, least, most, what, option in (
+        (side, 1, 1e6, "side of a tile in level-0 px", "--h5.tile"),
+        (cut, 0.01, 1000, "um/px", "--h5.mpp"),
+        (1 if px is None else px, 1, 1e6, "side of a tile in px", "--h5.tile-px"),
+    ):
+        if not least <= value <= most:
+            raise RestainError(f"{path}: {value:g} is no {what}. {_rewritten(path, [option])}")
+    version, slide = _text(said.get("encoder_version")), _text(said.get("slide")) or _text(said.get("name"))
+    slide, least_tissue = slide or path.stem, _number(said.get("min_tissue"))
     return FeatureSet(
-        features,
-        coords,
-        tile_level0,
-        _mpp(path, said, mpp),
-        str(said.get("encoder", "unknown")),
-        str(said.get("encoder_version", "")),
-        names,
-        str(said.get("slide", said.get("name", path.stem))),
-        tile_px or 256,
+        features, coords, side, cut, made_by or UNSAID, version, names, slide, round(px or 0), least_tissue
     )
 
 
-def check_same_encoder(sets: Sequence[FeatureSet]) -> None:
-    """Refuse to join what does not belong together.
+_WORDS = {
+    "--h5.tile": ("how large its tiles are in level-0 px", "PX"),
+    "--h5.mpp": ("the um/px at which tiles were cut", "UM_PER_PX"),
+    "--h5.tile-px": ("the side of a tile in px at that um/px", "PX"),
+    "--h5.encoder": ("which encoder made it", "NAME"),
+}
+"""What a file may not say, and what is given for it, by option of ``restain her2 features``."""
 
-    Raises:
-        RestainError: slides whose features are of different encoders, versions, widths, columns, um/px or sizes of
-            tiles; it names one slide of each kind.
+
+def not_said(path: Path, options: Sequence[str]) -> str:
+    """A message: what a file does not say, and the command that writes it again with what the user says.
+
+    Args:
+        path: the file.
+        options: of ``restain her2 features`` that give it.
     """
-    if not sets:
-        return
-    first = sets[0]
-    for other in sets[1:]:
-        for what, one, two in (
-            ("encoder", _titled(first), _titled(other)),
-            ("number of columns", first.width, other.width),
-            ("um/px", first.mpp, other.mpp),
-            ("tile, um", first.mpp * first.tile_px, other.mpp * other.tile_px),
-        ):
-            same = one == two
-            if isinstance(one, float) and isinstance(two, float):
-                same = abs(one / two - 1) <= _SAME_MPP
-            if not same:
-                raise RestainError(
-                    f"features that do not go together: {what} is {one} for {first.slide} and {two} for {other.slide}. "
-                    "Write the features of all slides with the same encoder and tiles."
-                )
-        if first.names != other.names:
-            raise RestainError(
-                f"features that do not go together: {first.slide} and {other.slide} have columns of different names. "
-                "Write the features of all slides with the same encoder (and the same --stain)."
-            )
+    *first, last = (_WORDS[option][0] for option in options)
+    what = f"{', '.join(first)} and {last}" if first else last
+    return f"{path}: does not say {what}. {_rewritten(path, options)}"
 
 
-def _titled(found: FeatureSet) -> str:
-    return f"{found.encoder} {found.encoder_version}".strip()
+def _rewritten(path: Path, options: Sequence[str]) -> str:
+    words = " ".join(f"{option} {_WORDS[option][1]}" for option in options)
+    return (
+        f"Nothing is guessed: `restain her2 features {path} --out FOLDER {words}` writes it again with what you say; "
+        "use that folder."
+    )
 
 
 def _arrays(path: Path, file: h5py.File) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -269,6 +299,9 @@ def _arrays(path: Path, file: h5py.File) -> tuple[NDArray[np.float32], NDArray[n
             "or TRIDENT write them."
         )
     stored, places = file["features"], file["coords"]
+    for name, array in (("features", stored), ("coords", places)):
+        if not isinstance(array, h5py.Dataset) or array.shape is None or array.dtype.kind not in "iuf":
+            raise ItemError(f"{path}: {name} is no array of real numbers. Give features as CLAM or TRIDENT write them.")
     shape = stored.shape[1:] if len(stored.shape) == 3 and stored.shape[0] == 1 else stored.shape
     if len(shape) != 2 or shape[1] == 0 or places.shape != (shape[0], 2):
         raise ItemError(
@@ -276,7 +309,8 @@ def _arrays(path: Path, file: h5py.File) -> tuple[NDArray[np.float32], NDArray[n
         )
     if shape[0] == 0:
         raise ItemError(f"{path}: has no tiles. Write it again with a lower --min-tissue, or leave the slide out.")
-    features = np.asarray(stored[()], np.float32).reshape(shape)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+        features = np.asarray(stored[()], np.float32).reshape(shape)
     for start in range(0, len(features), _ROWS):
         bad = ~np.isfinite(features[start : start + _ROWS]).all(axis=1)
         if bad.any():
@@ -284,52 +318,68 @@ def _arrays(path: Path, file: h5py.File) -> tuple[NDArray[np.float32], NDArray[n
                 f"{path}: row {start + int(bad.argmax())} has features that are no numbers (NaN or infinite). Write "
                 "the features again."
             )
-    return features, np.asarray(places[()], np.int64)
+    coords = places[()]
+    lost = ~(np.abs(coords.astype(np.float64)) < FARTHEST).all(axis=1)  # NaN compares as false
+    if lost.any():
+        row = int(lost.argmax())
+        raise ItemError(f"{path}: coords of row {row} are {coords[row].tolist()}, no place on a slide. Write it again.")
+    return features, np.rint(coords).astype(np.int64)
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
     """All attributes; those of the root count most, then those of coords."""
     found: dict[str, Any] = {}
     for holder in (file["features"], file["coords"], file):
-        found |= {key: value.decode() if isinstance(value, bytes) else value for key, value in holder.attrs.items()}
+        found |= dict(holder.attrs)
     return found
 
 
-def _names(file: h5py.File) -> tuple[str, ...] | None:
-    return tuple(name.decode() for name in file["names"][()]) if "names" in file else None
+def _crc(said: dict[str, Any]) -> int:
+    """A checksum of the attributes that are texts: HDF5 keeps these, unlike all else, where it has none of its own."""
+    return zlib.crc32("\n".join(_text(said.get(name)) for name in ("encoder", "encoder_version", "slide")).encode())
 
 
-def _tile(path: Path, said: dict[str, Any], given: float | None) -> tuple[int | None, float]:
-    """Side of a tile in its own px (None where unknown) and in level-0 px."""
-    px = _number(said.get("tile_px", said.get("patch_size")))
-    side = given if given is not None else _number(said.get("patch_size_level0"))
-    if side is None and px is not None and _number(said.get("downsample")) is not None:
-        side = px * float(np.ravel(said["downsample"])[0])
-    if side is None and px is not None and said.get("patch_level") is not None and int(said["patch_level"]) == 0:
+def _names(path: Path, file: h5py.File, width: int) -> tuple[str, ...] | None:
+    if "names" not in file:
+        return None
+    stored = file["names"]
+    if not isinstance(stored, h5py.Dataset) or stored.shape is None or h5py.check_string_dtype(stored.dtype) is None:
+        raise ItemError(f"{path}: names are no texts. Write it again.")
+    if stored.shape != (width,):
+        raise ItemError(f"{path}: names {list(stored.shape)} for {width} columns. Write it again.")
+    return tuple(stored.asstr()[()].tolist())
+
+
+def _side(said: dict[str, Any], px: float | None) -> float | None:
+    """Side of a tile in level-0 px."""
+    side = _number(said.get("patch_size_level0"))
+    downsample = _number(said.get("downsample"))
+    if side is None and px is not None and downsample is not None:
+        side = px * downsample
+    if side is None and _number(said.get("patch_level")) == 0:
         side = px
-    if side is None:
-        raise RestainError(f"{path}: does not say how large its tiles are. Give their side in level-0 px with --tile.")
-    if not 0 < side < 1e6:
-        raise RestainError(f"{path}: {side:g} is no side of a tile in px. Give it with --tile.")
-    return None if px is None else round(px), side
+    return side
 
 
-def _mpp(path: Path, said: dict[str, Any], given: float | None) -> float:
+def _mpp(said: dict[str, Any]) -> float | None:
     """um/px at which tiles were cut."""
     magnification = _number(said.get("target_magnification"))
-    value = given if given is not None else _number(said.get("mpp"))
-    if value is None and magnification:
-        value = MICRONS / magnification
-    if value is None:
-        raise RestainError(f"{path}: does not say the um/px at which its tiles were cut. Give it with --mpp.")
-    if not 0.01 <= value <= 1000:
-        raise RestainError(f"{path}: {value:g} is no um/px. Give it with --mpp.")
-    return value
+    value = _number(said.get("mpp"))
+    return MICRONS / magnification if value is None and magnification else value
 
 
 def _number(value: Any) -> float | None:
+    """The number that an attribute holds, alone or first in a list; None for all else."""
     try:
         number = float(np.ravel(value)[0])
     except (TypeError, ValueError, IndexError):
         return None
     return number if np.isfinite(number) else None
+
+
+def _text(value: Any) -> str:
+    """The text that an attribute holds; empty for all else."""
+    first = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
+    if isinstance(first, bytes):
+        return first.decode(errors="replace").strip()
+    return first.strip() if isinstance(first, str) else ""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 
 from restain.core.errors import RestainError
@@ -27,7 +26,7 @@ from restain.her2.architecture import (
 )
 from restain.her2.base import SlideModel, build_model
 from restain.her2.encoders import ENCODERS, make_encoder
-from restain.her2.features_file import read_features
+from restain.her2.features_file import UNSAID, read_features
 from restain.her2.labels import HER2, ClassSet
 from restain.her2.recipes import Recipe
 from restain.her2.released import Released, read_released, without_wrapper
@@ -37,8 +36,6 @@ from restain.her2.train_run import BEST, TASK, save_fitted
 from restain.training.architecture import Mismatch, Shapes, mismatches, nearest_methods
 from restain.training.run import plain
 
-UNSAID = "unknown"
-"""The encoder of features whose file does not say it."""
 _SILENT = FeatureKind("", "", 0, 0.0, 0)
 """Nothing is said of the features."""
 _SHOWN = 5
@@ -268,10 +265,7 @@ def _kind_in(path: Path, mpp: float | None) -> FeatureKind:
         ItemError: it cannot be read.
     """
     kind = kind_of(read_features(path, mpp, tile=1.0))  # the side in level-0 px belongs to no kind
-    with h5py.File(path, "r") as file:
-        holders = (file, file["coords"], file["features"])
-        said = any(name in holder.attrs for holder in holders for name in ("tile_px", "patch_size"))
-    return replace(kind, encoder="" if kind.encoder == UNSAID else kind.encoder, tile_px=kind.tile_px if said else 0)
+    return replace(kind, encoder="" if kind.encoder == UNSAID else kind.encoder)
 
 
 def _unsaid(example: Path | None, missing: Sequence[str]) -> str:

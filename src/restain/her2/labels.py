@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from restain.core.errors import RestainError
@@ -57,6 +57,12 @@ class ClassSet:
         if len(names) < 2:
             raise RestainError(f"--classes {text}: there is nothing to tell apart; give two classes or more.")
         return cls(tuple(names), meaning)
+
+    @classmethod
+    def of(cls, labels: Iterable[str]) -> ClassSet:
+        """A class for each label as it stands, whatever it says, nothing included: to stratify, never to learn."""
+        names = tuple(sorted({_plain(label) for label in labels}))
+        return cls(names, {name: name for name in names})
 
     @property
     def text(self) -> str:

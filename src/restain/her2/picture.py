@@ -56,7 +56,7 @@ def _overview(slide: Slide, scored: Scored) -> RGB:
     for number, colour in enumerate(COLOURS):  # the strongest on top
         chosen = classes.counted & (classes.membrane == number)
         _dots(image, cells.x[chosen] * factor, cells.y[chosen] * factor, size, colour)
-    _scale_bar(image, scored.mpp / factor)
+    scale_bar(image, scored.mpp / factor)
     return image
 
 
@@ -119,12 +119,12 @@ def _field(slide: Slide, scored: Scored, corner: tuple[float, float], title: str
         cv2.polylines(drawn, contours, True, colour, 2, cv2.LINE_AA, shift=4)
     _dots(drawn, x[~classes.counted], y[~classes.counted], 4, NOT_COUNTED)
     for picture in (raw, drawn):
-        _scale_bar(picture, scored.mpp / factor)
+        scale_bar(picture, scored.mpp / factor)
     head = _text(title, _FIELD_PX, 28, 17)
     return np.concatenate([head, raw, np.full((_GAP, _FIELD_PX, 3), 255, np.uint8), drawn], axis=0)
 
 
-def _scale_bar(image: RGB, mpp: float) -> None:
+def scale_bar(image: RGB, mpp: float) -> None:
     """A bar of a round number of um at the lower left; ``mpp`` is the picture's."""
     length = next((um for um in _BARS_UM if um / mpp <= image.shape[1] / 4), _BARS_UM[-1])
     pixels, bottom = round(length / mpp), image.shape[0] - 12

@@ -1,10 +1,7 @@
-"""The HER2 status of one slide from its H&E alone: one trained model, or the folds of a cross-validation together."""
+"""The HER2 status of one patient from the H&E alone: one trained model, or the folds of a cross-validation together."""
 
 from __future__ import annotations
 
-import resource
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +16,19 @@ from restain.core.errors import RestainError
 from restain.core.files import write_json
 from restain.core.runs import RunFolder
 from restain.her2.calibration import probabilities
-from restain.her2.encoders import make_encoder
-from restain.her2.extract import extract_slide
-from restain.her2.features_file import FeatureSet, read_features
-from restain.her2.heat_map import draw, write_polygons
-from restain.her2.slide_set import join, kind_of
-from restain.her2.tiles import TileOptions
+from restain.her2.features_file import FeatureSet
+from restain.her2.heat_map import Heat, draw, heats, write_polygons
+from restain.her2.peak import Peak
+from restain.her2.predict_input import Given, Reading, Source, read_sources
+from restain.her2.slide_set import join
 from restain.her2.train import Fitted
 from restain.her2.train_run import load_fitted
-from restain.infer.inputs import Input
 from restain.nn.devices import Accelerator
 from restain.slides import open_slide, write_image
 
-FEATURES = (".h5", ".hdf5")
+Array = NDArray[np.float64]
+
+DOCUMENT, PICTURE, POLYGONS = "prediction.json", "attention.png", "attention.geojson"
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Joined:
-    """What else is known of a slide, to be joined with what the models say.
+    """What else is known of a patient, to be joined with what the models say.
 
     Attributes:
         name: of the two together.
@@ -68,7 +65,7 @@ class Joined:
     """
 
     name: str
-    join: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    join: Callable[[Array], Array]
     document: Mapping[str, Any]
     seconds: float
     warnings: Sequence[str] = ()
@@ -121,9 +118,8 @@ def predict(
     mpp: float | None = None,
     slide: Path | None = None,
     encoder: str | None = None,
-    joined: Joined | None = None,
 ) -> dict[str, Any]:
-    """Predict one slide and write ``prediction.json``, ``attention.png`` and ``attention.geojson`` into ``out``.
+    """Predict one slide, or the features of one; see ``predict_slides``.
 
     Args:
         predictor: the models.
@@ -131,77 +127,94 @@ def predict(
         out: folder for this slide.
         mpp: um/px of level 0, in place of what the slide says.
         slide: the slide of an ``.h5``, to draw on.
-        encoder: that the models' features come from, where it needs a path (``clip:FOLDER``, ``run:RUN``).
-        joined: what else is known of the slide; attention stays that of the models.
+        encoder: that the models' features come from, where it needs a path.
+    """
+    return predict_slides(predictor, [Source(source, slide)], out, reading=Reading(mpp, encoder))
+
+
+def predict_slides(
+    predictor: Predictor,
+    sources: Sequence[Source],
+    out: Path,
+    patient: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
+    """Predict a slide, or all slides of a patient together as training sees them: one bag, one answer.
+
+    Writes ``attention.png`` and ``attention.geojson`` into ``out`` (of a patient into ``out/SLIDE``), and then
+    ``prediction.json``, which is there only with all the rest. A slide that cannot be predicted leaves nothing.
+
+    Args:
+        predictor: the models.
+        sources: one slide; of a patient all that there are.
+        out: folder for this slide or patient.
+        patient: name; None where ``sources`` is one slide by itself.
+        reading: of slides.
 
     Returns:
         What ``prediction.json`` says.
 
     Raises:
-        RestainError: features of another kind than the models', or an encoder that must be named.
-        ItemError: no tissue, no tile, NaN, or a file that cannot be read or written.
+        RestainError: features of another kind than the models', a slide that is not that of its features, or an
+            encoder that must be named.
+        ItemError: no H&E, no tissue, no tile, NaN, or a file that cannot be read or written.
+    """
+    began, peak = time.monotonic(), Peak()
+    given = read_sources(predictor.features, predictor.path, sources, reading)
+    return conclude(predictor, given, out, patient, reading, time.monotonic() - began, peak)
+
+
+def conclude(
+    predictor: Predictor,
+    given: Sequence[Given],
+    out: Path,
+    patient: str | None,
+    reading: Reading,
+    seconds: float,
+    peak: Peak,
+    joined: Joined | None = None,
+) -> dict[str, Any]:
+    """Predict slides that were read, and write everything; see ``predict_slides``.
+
+    Args:
+        predictor: the models.
+        given: the slides.
+        out: folder for this slide or patient.
+        patient: name; None for a single slide by itself.
+        reading: of slides.
+        seconds: that reading them took.
+        peak: made before.
+        joined: what else is known of them; attention stays that of the models.
     """
     began = time.monotonic()
-    if source.suffix.lower() in FEATURES:
-        found = read_features(source)
-        drawn_on = slide
-    else:
-        found = _features(predictor, source, mpp, encoder)
-        drawn_on = source
-    difference = kind_of(found).differs(predictor.features)
-    if difference:
-        raise RestainError(
-            f"{source}: its features are not of the kind that {predictor.path} learned from (model and slide: "
-            f"{difference}). Make them with the same encoder and tiles."
-        )
-    ready = time.monotonic()
-    rows, attention = answers(predictor, found)
-    done = time.monotonic()
-    alone = rows.mean(0)
-    values = alone if joined is None else joined.join(rows)
-    best = int(values.argmax())
-    document: dict[str, Any] = {
-        "slide": str(source),
-        "status": predictor.classes[best],
-        "probabilities": _by_class(predictor, values),
-        "model": predictor.name if joined is None else joined.name,
-        "run": str(predictor.path),
-        "models": len(predictor.models),
-        "tiles": len(found),
-        "attention": attention is not None,
-        "seconds": {"features": round(ready - began, 3), "prediction": round(done - ready, 3)},
-        "peak_memory_mib": round(_peak_mib(), 1),
-        "warnings": _warnings(predictor, found, attention),
-    }
+    rows, attention = answers(predictor, [one.found for one in given])
+    times = {"features": round(seconds, 3), "prediction": round(time.monotonic() - began, 3)}
+    maps = [] if attention is None else heats([one.found for one in given], attention)
+    document = _whose(given, patient, maps) | _answer(predictor, rows, joined)
     if joined is not None:
-        said = {"status": predictor.classes[int(alone.argmax())], "probabilities": _by_class(predictor, alone)}
-        document |= {"he": said, **joined.document}
-        document["seconds"]["virtual"] = round(joined.seconds, 3)
-        document["warnings"] = [*document["warnings"], *joined.warnings]
-    if attention is not None:
-        name = Input(source).name
-        chances = ", ".join(f"{label} {p:.0%}" for label, p in document["probabilities"].items())
-        title = f"{name}: {document['status']} ({chances})"
-        write_polygons(out / "attention.geojson", found, attention)
-        if drawn_on is not None:
-            with open_slide(drawn_on, mpp) as opened:
-                picture = draw(found, attention, title, opened)
-        else:
-            picture = draw(found, attention, title, None)
-        write_image(out / "attention.png", picture)
-    write_json(out / "prediction.json", document)
+        times["virtual"] = round(joined.seconds, 3)
+    warnings = [*_warnings(predictor, given, patient, attention is not None), *(joined.warnings if joined else ())]
+    document |= {"tiles": sum(len(one.found) for one in given), "attention": attention is not None}
+    if maps:
+        summary = maps[0].summary
+        document["attention_top_tenth"] = {"tiles": summary.top, "share": round(summary.share, 4)}
+    folders = [out if patient is None else out / one.source.name for one in given]
+    drawn = [_drawn(one, heat, patient, document, reading.mpp) for one, heat in zip(given, maps, strict=bool(maps))]
+    document |= {"seconds": times, **peak.document(), "warnings": warnings}
+    _remove_earlier(out)
+    for folder, heat, (picture, size) in zip(folders if maps else (), maps, drawn, strict=True):
+        write_polygons(folder / POLYGONS, heat, size)
+        write_image(folder / PICTURE, picture)
+    write_json(out / DOCUMENT, document)
     return document
 
 
-def answer(predictor: Predictor, found: FeatureSet) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Calibrated probabilities [C] and attention [n] (None where the model gives none), means over the models."""
-    rows, attention = answers(predictor, found)
-    return rows.mean(0), attention
+def answers(predictor: Predictor, sets: Sequence[FeatureSet]) -> tuple[Array, Array | None]:
+    """Calibrated probabilities by model [M, C] of a patient's slides, and the models' mean attention to all tiles [n].
 
-
-def answers(predictor: Predictor, found: FeatureSet) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Calibrated probabilities by model [M, C], and their mean attention [n] (None where a model gives none)."""
-    bag = join([found], found.slide)
+    Attention is None where a model gives none.
+    """
+    bag = join(sets, sets[0].slide)
     rows, shares = [], []
     for fitted in predictor.models:
         with torch.inference_mode():
@@ -213,44 +226,62 @@ def answers(predictor: Predictor, found: FeatureSet) -> tuple[NDArray[np.float64
     return np.stack(rows), attention
 
 
-def _by_class(predictor: Predictor, values: NDArray[np.float64]) -> dict[str, float]:
-    return {name: float(p) for name, p in zip(predictor.classes, values, strict=True)}
+def _whose(given: Sequence[Given], patient: str | None, maps: Sequence[Heat]) -> dict[str, Any]:
+    """The slide; or the patient, with what each slide has of tiles and of attention."""
+    if patient is None:
+        return {"slide": str(given[0].source.path)}
+    slides: list[dict[str, Any]] = [{"slide": str(one.source.path), "tiles": len(one.found)} for one in given]
+    for told, heat in zip(slides, maps, strict=bool(maps)):
+        told["attention"] = round(float(heat.attention.sum()), 4)
+    return {"patient": patient, "slides": slides}
 
 
-def _features(predictor: Predictor, source: Path, mpp: float | None, encoder: str | None) -> FeatureSet:
-    """The features of a slide, made as the models' were."""
-    wanted = predictor.features
-    if encoder is None and wanted["encoder"] != "morphometry":
-        raise RestainError(
-            f"{predictor.path}: its features come from encoder {wanted['encoder']!r} {wanted['version']}, whose "
-            "weights are not in the run. Name it with --encoder (clip:FOLDER, run:RUN), or give the slide's .h5."
-        )
-    made = make_encoder(encoder or "morphometry")
-    if (made.name, made.version) != (wanted["encoder"], wanted["version"]):
-        raise RestainError(
-            f"{predictor.path}: learned from encoder {wanted['encoder']} {wanted['version']}, this is {made.name} "
-            f"{made.version}. Take the same weights and version, or train again."
-        )
-    options = TileOptions(tile_mpp=float(wanted["mpp"]), tile_px=int(wanted["tile_px"]))
-    with tempfile.TemporaryDirectory() as folder, open_slide(source, mpp) as slide:
-        path = Path(folder) / "features.h5"
-        extract_slide(slide, path, made, options, Input(source).name)
-        return read_features(path)
+def _answer(predictor: Predictor, rows: Array, joined: Joined | None) -> dict[str, Any]:
+    """What the models say, and what they say together with what else is known."""
+
+    def said(values: Array) -> dict[str, Any]:
+        chances = {name: float(p) for name, p in zip(predictor.classes, values, strict=True)}
+        return {"status": predictor.classes[int(values.argmax())], "probabilities": chances}
+
+    alone = said(rows.mean(0))
+    whole = alone if joined is None else said(joined.join(rows))
+    whole |= {"model": predictor.name if joined is None else joined.name}
+    whole |= {"run": str(predictor.path), "models": len(predictor.models)}
+    return whole if joined is None else whole | {"he": alone, **joined.document}
 
 
-def _warnings(predictor: Predictor, found: FeatureSet, attention: NDArray[np.float64] | None) -> list[str]:
-    lines = []
-    if predictor.fewest is not None and len(found) < predictor.fewest:
+def _drawn(
+    given: Given, heat: Heat, patient: str | None, document: Mapping[str, Any], mpp: float | None
+) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
+    """The heat map of a slide, and the slide's size where it is known."""
+    whose = given.source.name if patient is None else f"{patient}, {given.source.name}"
+    chances = ", ".join(f"{label}: {p:.0%}" for label, p in document["probabilities"].items())
+    title = f"{whose}: HER2 {document['status']} from H&E   ({chances})"
+    if given.source.he is None:
+        return draw(heat, title, None), None
+    with open_slide(given.source.he, mpp) as slide:
+        return draw(heat, title, slide), slide.size
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove an earlier answer and all its maps, perhaps of other slides or another model: they are not of this one."""
+    for name in (DOCUMENT, PICTURE, POLYGONS):  # the answer first: it stands for all
+        for file in (out / name, *out.glob(f"*/{name}")):
+            file.unlink(missing_ok=True)
+    for folder in out.glob("*/"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _warnings(predictor: Predictor, given: Sequence[Given], patient: str | None, attention: bool) -> list[str]:
+    lines = [line for one in given for line in one.warnings]
+    tiles = sum(len(one.found) for one in given)
+    if predictor.fewest is not None and tiles < predictor.fewest:
+        more = "" if patient is not None else " If there are more slides of this patient, give all with --patient."
         lines.append(
-            f"only {len(found)} tiles of tissue; the smallest slide that the model learned from has "
-            f"{predictor.fewest}: the status is uncertain beyond what its probability says."
+            f"only {tiles} tiles of tissue; the smallest patient that the model learned from has {predictor.fewest}: "
+            f"the status is uncertain beyond what its probability says.{more}"
         )
-    if attention is None:
+    if not attention:
         lines.append(f"{predictor.name} gives no attention: there is no heat map.")
-    return lines
-
-
-def _peak_mib() -> float:
-    """Largest memory of this process so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
+    return list(dict.fromkeys(lines))

@@ -1,10 +1,10 @@
-"""The HER2 status of one slide by a model of its H&E and its virtual IHC together: a fusion of a cross-validation."""
+"""The HER2 status of one patient by a model of the H&E and its virtual IHC together: a fusion of a cross-validation."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from restain.core.errors import ItemError, RestainError
 from restain.core.files import read_json
 from restain.core.runs import RunFolder
 from restain.her2.fusion import Array, Pool, Reader, percent_rows
-from restain.her2.predict import FEATURES, Joined, Predictor, load_predictor, predict
+from restain.her2.peak import Peak
+from restain.her2.predict import Joined, Predictor, conclude, load_predictor
+from restain.her2.predict_input import Reading, Source, read_sources
 from restain.her2.routes import FUSION
 from restain.her2.virtual import PatientSlide, stain_and_score
 from restain.infer.apply import StainOptions
@@ -117,46 +119,55 @@ def _options(told: Mapping[str, Any], accelerator: Accelerator) -> StainOptions:
 
 def predict_fused(
     fusion: Fusion,
-    source: Path,
+    sources: Sequence[Source],
     out: Path,
-    mpp: float | None = None,
-    slide: Path | None = None,
-    encoder: str | None = None,
+    patient: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
-    """Predict one slide: what ``predict`` writes, and in ``out/ihc`` its virtual IHC and that one's score.
+    """Predict a slide or all of a patient's: what ``predict_slides`` writes, and in ``out/ihc`` virtual IHC and score.
 
     Args:
         fusion: the models.
-        source: an H&E slide, or the features of one (``.h5``).
-        out: folder for this slide.
-        mpp: um/px of level 0, in place of what the slide says.
-        slide: the slide of an ``.h5``.
-        encoder: that the models' features come from, where it needs a path.
+        sources: one slide; of a patient all that there are. Features need their slides.
+        out: folder for this slide or patient.
+        patient: name; None where ``sources`` is one slide by itself.
+        reading: of slides.
 
     Returns:
         What ``prediction.json`` says: beside the status of both together that of the H&E model (``he``) and of the
         virtual IHC (``virtual``).
 
     Raises:
-        RestainError: as ``predict``; features without their slide.
-        ItemError: as ``predict``; the slide cannot be stained or scored.
+        RestainError: as ``predict_slides``; features without their slide.
+        ItemError: as ``predict_slides``; a slide cannot be stained or scored.
     """
-    he = slide if source.suffix.lower() in FEATURES else source
-    if he is None:
-        raise RestainError(f"{source}: features cannot be stained; name their slide with --slide.")
+    began, peak = time.monotonic(), Peak()
+    slides = []
+    for source in sources:
+        if source.he is None:
+            raise RestainError(f"{source.path}: features cannot be stained; name their slide with --slide.")
+        name = Input(source.he).name
+        slides.append(PatientSlide(patient or name, Input(source.he, reading.mpp, name)))
+    predictor = fusion.predictor
+    given = read_sources(predictor.features, predictor.path, sources, reading)
+    ready = time.monotonic()
+    joined = _virtual(fusion, slides, out / "ihc")
+    return conclude(predictor, given, out, patient, reading, ready - began, peak, joined)
+
+
+def _virtual(fusion: Fusion, slides: Sequence[PatientSlide], out: Path) -> Joined:
+    """The virtual IHC of a patient's slides, stained and scored into ``out``."""
     began = time.monotonic()
-    name = Input(he).name
-    made = stain_and_score(
-        fusion.stainer,
-        [PatientSlide(name, Input(he, mpp, name))],
-        out / "ihc",
-        fusion.options,
-        fusion.run_mpp,
-        known=NOT_ASKED,
-    )
+    made = stain_and_score(fusion.stainer, slides, out, fusion.options, fusion.run_mpp, known=NOT_ASKED)
     for reason in made.outcome.failures.values():
         raise ItemError(reason)
+    name = slides[0].patient
     row = next(row for row in made.rows if row["patient"] == name)
+    if sorted(str(row["slide"]).split("; ")) != sorted(slide.he.name for slide in slides):
+        raise RestainError(
+            f"{out}: holds virtual IHC of other slides of {name} too ({row['slide']}). Give all of them, or choose "
+            "another --out."
+        )
     score = row["score"]
     shares = None if score is None else tuple(float(str(row[level])) for level in LEVELS)
     percent = percent_rows([name], {name: shares})
@@ -181,5 +192,4 @@ def predict_fused(
     warnings = (
         [] if score else [f"no score of the virtual IHC ({row['reason']}): this is the H&E model's answer alone."]
     )
-    joined = Joined(fusion.name, join, {"virtual": virtual}, time.monotonic() - began, warnings)
-    return predict(fusion.predictor, source, out, mpp, slide, encoder, joined)
+    return Joined(fusion.name, join, {"virtual": virtual}, time.monotonic() - began, warnings)

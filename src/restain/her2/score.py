@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from restain import __version__
 from restain.core.errors import ItemError
 from restain.core.progress import track
+from restain.her2.stain_check import pink_pixels
 from restain.slides import CoarseMask, Slide, TissueMask, tissue_and_ink
 from restain.stains.her2_cells import (
     MPP,
@@ -40,9 +40,8 @@ _NEAR = 3.0
 """Percent from a cut-off within which a share is called borderline."""
 _GREY = 0.012
 """Optical density by which colours of the tissue differ at least; grey-scale images have none."""
-_DENSE, _PINK, _MOSTLY = 0.25, 1.15, 0.5
-"""Eosin absorbs green most: where the sum of the densities is above the first, that of green is above the second times
-the others in nearly all of an H&E (97 % and more of those at hand) and in hardly any of an H-DAB (up to 10 %)."""
+_MOSTLY = 0.5
+"""What is pink in a larger share of its stained tissue is an H&E."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,8 @@ def _haematoxylin(
         density = optical_density_at(_read(slide, corners[number], mpp, 0), MPP, tissue.white)
         colours.append(nuclear_colour(density))
         spread = max(spread, float(np.percentile(np.ptp(density, axis=2), 99)))
-        smooth = cv2.GaussianBlur(density, (0, 0), 1 / MPP)
-        dense = smooth[smooth.sum(axis=2) > _DENSE]
-        stained += len(dense)
-        pink += int((dense[:, 1] > _PINK * np.maximum(dense[:, 0], dense[:, 2])).sum())
+        found = pink_pixels(density)
+        pink, stained = pink + found[0], stained + found[1]
     if spread < _GREY:
         raise ItemError(f"{slide.path}: has no colour (grey-scale), so that DAB cannot be told from haematoxylin.")
     if pink > _MOSTLY * stained:

@@ -7,8 +7,6 @@ them. One patient then gives one answer, has one weight in training, and is whol
 from __future__ import annotations
 
 import hashlib
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from restain.core.errors import RestainError
-from restain.core.files import read_csv
 from restain.core.items import fingerprint
 from restain.her2.bag import Bag
-from restain.her2.features_file import FeatureSet, read_features
+from restain.her2.cohort_table import Patient, read_patients
+from restain.her2.cohort_table import slide_stem as slide_stem
+from restain.her2.features_file import UNSAID, FeatureSet, not_said, read_features
 from restain.her2.labels import ClassSet
-from restain.her2.splits import SPLITS
 
 TILE_PX = 256
 """Bags give places in px of which a tile has 256 (at 0.5 um/px its own), whatever the slide's level 0."""
@@ -34,35 +32,17 @@ MPP_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Patient:
-    """One patient of a cohort.
-
-    Attributes:
-        name: as the table has it.
-        label: number of the class.
-        he: features files of the H&E slides.
-        ihc: those of the IHC slides; empty where IHC was not asked for.
-        split: train, val or test, where the table says so.
-    """
-
-    name: str
-    label: int
-    he: tuple[Path, ...]
-    ihc: tuple[Path, ...] = ()
-    split: str | None = None
-
-
-@dataclass(frozen=True)
 class FeatureKind:
     """What all features of a cohort have in common; a run keeps it and refuses others.
 
     Attributes:
-        encoder: name of the encoder; empty where the files do not say.
+        encoder: name of the encoder; ``UNSAID`` where the files do not say.
         version: of the encoder.
         width: columns.
         mpp: um/px at which the tiles were cut.
         tile_px: side of a tile at that um/px.
         names: of the columns, where they have names.
+        min_tissue: least share of a tile that is tissue; None where the files do not say.
     """
 
     encoder: str
@@ -71,29 +51,54 @@ class FeatureKind:
     mpp: float
     tile_px: int
     names: tuple[str, ...] | None = None
+    min_tissue: float | None = None
 
     def document(self) -> dict[str, object]:
         """For ``run.json`` (the names as a hash: there may be hundreds)."""
         names = fingerprint(list(self.names)) if self.names else None
         own: dict[str, object] = {"encoder": self.encoder, "version": self.version, "width": self.width}
-        return own | {"mpp": self.mpp, "tile_px": self.tile_px, "names": names}
+        return own | {"mpp": self.mpp, "tile_px": self.tile_px, "names": names, "min_tissue": self.min_tissue}
 
     def differs(self, other: Mapping[str, object]) -> str | None:
-        """What of a ``document`` is not as here, in words; None where nothing is."""
+        """What of a ``document`` is not as here, in words, the other first; None where nothing is."""
         own = self.document()
-        lines = [f"{key} {other.get(key)!r} and {own[key]!r}" for key in own if not _same(own[key], other.get(key))]
+        lines = [
+            "names of the columns" if key == "names" else f"{key} {_shown(other.get(key))} and {_shown(own[key])}"
+            for key in own
+            if not _same(own[key], other.get(key)) and not (key == "min_tissue" and None in (own[key], other.get(key)))
+        ]
         return "; ".join(lines) or None
+
+    def differs_but_for_stain(self, other: FeatureKind) -> str | None:
+        """As ``differs``, for features of another stain, whose columns may be named after it.
+
+        An encoder with named columns may end its version with a hash of the names, as morphometry's does
+        (``1-f283450c`` with eosin, ``1-a2df9e69`` with DAB): that part and the names are not compared.
+        """
+        own, theirs = (replace(kind, version=kind._version_of_measure, names=None) for kind in (self, other))
+        return own.differs(theirs.document())
+
+    @property
+    def _version_of_measure(self) -> str:
+        digest = hashlib.sha256("\n".join(self.names or ()).encode()).hexdigest()[:8]
+        return self.version.removesuffix(f"-{digest}") if self.names else self.version
+
+
+def _shown(value: object) -> str:
+    return "not said" if value in ("", None, UNSAID, 0) else repr(value)
 
 
 def _same(a: object, b: object) -> bool:
     if isinstance(a, float) and isinstance(b, float | int):
-        return abs(a / b - 1) <= MPP_TOLERANCE
+        return abs(a - b) <= MPP_TOLERANCE * max(abs(a), abs(b))
     return a == b
 
 
 def kind_of(found: FeatureSet) -> FeatureKind:
     """The kind of the features in one file."""
-    return FeatureKind(found.encoder, found.encoder_version, found.width, found.mpp, found.tile_px, found.names)
+    return FeatureKind(
+        found.encoder, found.encoder_version, found.width, found.mpp, found.tile_px, found.names, found.min_tissue
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +110,7 @@ class SlideSet:
         patients: by name, in the order of the table.
         kind: of the features.
         digests: hashes of each patient's features of the H&E, and of the IHC.
-        warnings: slides that are left out, in words.
+        warnings: slides that are left out, and what could not be checked, in words.
         cache: bytes of features to keep in memory; what is beyond is read again when it is needed.
     """
 
@@ -202,7 +207,7 @@ def read_slide_set(
     cohort: Path,
     features: Path,
     ihc_features: Path | None,
-    classes: ClassSet,
+    classes: ClassSet | None,
     skip_missing: bool = False,
     cache_gib: float = 4.0,
 ) -> SlideSet:
@@ -210,22 +215,27 @@ def read_slide_set(
 
     Args:
         cohort: CSV ``patient,he[,ihc],her2[,split]``; a patient may have several rows.
-        features: folder with ``<stem of the H&E>.h5``.
-        ihc_features: folder with ``<stem of the IHC>.h5``, for models that learn from IHC; None leaves IHC out.
-        classes: that the labels name.
+        features: folder with the features of the H&E slides, called as ``cohort_table`` has it.
+        ihc_features: folder with those of the IHC slides, for models that learn from it; None leaves IHC out.
+        classes: that the labels name. None, for what learns from no label: labels may be missing or say anything, and
+            each that is there is a class.
         skip_missing: leave slides out whose features are missing, and patients without any of the H&E.
         cache_gib: features to keep in memory.
 
     Raises:
         RestainError: labels that are no class, patients with several labels or splits, a slide of two patients,
-            features that are missing or of several encoders or widths; each named.
+            features that are missing or of several encoders, versions, widths, um/px or tiles; each named.
         ItemError: a features file that is damaged, holds NaN or has no tiles.
     """
-    patients = read_patients(cohort, features, ihc_features, classes)
+    if not cache_gib >= 0:
+        raise RestainError(f"--cache-gib {cache_gib:g}: give 0 GiB (nothing is kept in memory) or more.")
+    patients, classes = read_patients(cohort, features, ihc_features, classes)
     missing = [path for one in patients.values() for path in (*one.he, *one.ihc) if not path.is_file()]
     if missing and not skip_missing:
         listed = "\n  ".join(str(path) for path in missing[:10])
         more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
+        if any(path.parent not in (features, ihc_features) for path in missing):
+            more += f"\nSlides of the same file name have their folders' names too; give {cohort} to `her2 features`."
         raise RestainError(
             f"{cohort}: features of {len(missing)} slides are missing; make them with `restain her2 features`, leave "
             f"these rows out, or give --skip-missing:\n  {listed}{more}"
@@ -246,12 +256,14 @@ def read_slide_set(
                 found[stain].update(slide.coords.tobytes())
                 found[stain].update(repr(float(slide.tile_level0)).encode())
         digests[patient.name] = (found[0].hexdigest(), found[1].hexdigest())
-    he, ihc = (next(iter(kinds.items()), None) for kinds in stains)
-    assert he is not None
-    if ihc is not None and (ihc[1].encoder, ihc[1].width) != (he[1].encoder, he[1].width):
-        raise RestainError(
-            f"{he[0]} and {ihc[0]}: the H&E has {he[1].width} columns of {he[1].encoder}, the IHC {ihc[1].width} of "
-            f"{ihc[1].encoder}. Models that learn from IHC need the same encoder for both."
+    he = next(iter(stains[0].items()))
+    if stains[1]:
+        _require_same_measure(he, next(iter(stains[1].items())))
+    if he[1].encoder == UNSAID:
+        warnings.append(
+            f"{he[0]} and the other files of features do not say their encoder; only the width could be checked, not "
+            "that all are of one encoder. `restain her2 features FOLDER --out DIR --h5.encoder NAME` writes it into "
+            "them."
         )
     return SlideSet(classes, patients, he[1], digests, tuple(warnings), int(cache_gib * GIB))
 
@@ -270,64 +282,8 @@ def _without(patients: Mapping[str, Patient], missing: set[Path]) -> tuple[dict[
     return kept, warnings
 
 
-def read_patients(cohort: Path, features: Path, ihc_features: Path | None, classes: ClassSet) -> dict[str, Patient]:
-    """The patients of a cohort CSV, with the features files that they must have.
-
-    Raises:
-        RestainError: as ``read_slide_set`` for what the table says.
-    """
-    rows = read_csv(cohort, required=["patient", "he"])
-    texts = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in rows]
-    if not texts:
-        raise RestainError(f"{cohort}: the cohort has no rows.")
-    column = next((name for name in ("her2", "level") if name in texts[0]), None)
-    if column is None:
-        raise RestainError(f"{cohort}: no column her2 (or level) with the status of each patient.")
-    he: dict[str, list[Path]] = defaultdict(list)
-    ihc: dict[str, list[Path]] = defaultdict(list)
-    labels: dict[str, int] = {}
-    splits: dict[str, str] = {}
-    owner: dict[Path, str] = {}
-    for line, row in enumerate(texts, start=2):
-        name = row["patient"]
-        where = f"{cohort}: line {line}, patient {name or '(empty)'}"
-        if not name or not row["he"]:
-            raise RestainError(f"{where}: a row needs patient and he.")
-        label = classes.number(row[column], where)
-        if labels.setdefault(name, label) != label:
-            raise RestainError(f"{where}: has label {row[column]!r} here and another one above; a patient has one.")
-        split = row.get("split", "")
-        if split and split not in SPLITS:
-            raise RestainError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}.")
-        if splits.setdefault(name, split) != split:
-            raise RestainError(
-                f"{where}: is in split {splits[name] or '(none)'} and in split {split or '(none)'}. Scores would be "
-                "too good: put all slides of a patient into one split."
-            )
-        wanted = [(he, features, row["he"])]
-        if ihc_features is not None and row.get("ihc"):
-            wanted.append((ihc, ihc_features, row["ihc"]))
-        for files, folder, slide in wanted:
-            path = folder / f"{slide_stem(slide)}.h5"
-            if owner.setdefault(path, name) != name:
-                raise RestainError(
-                    f"{where}: {path} is of patient {owner[path]} as well; slides need names of their own."
-                )
-            if path not in files[name]:
-                files[name].append(path)
-    undecided = sorted(name for name, split in splits.items() if not split)
-    if undecided and len(undecided) < len(splits):
-        raise RestainError(f"{cohort}: column split is empty for {', '.join(undecided[:5])}. Fill it for all, or none.")
-    return {name: Patient(name, labels[name], tuple(he[name]), tuple(ihc[name]), splits[name] or None) for name in he}
-
-
-def slide_stem(slide: str) -> str:
-    """The name of a slide's features file without ``.h5``: the slide's, without ``.ome.tif`` and the like."""
-    return re.sub(r"\.ome$", "", Path(slide).stem, flags=re.IGNORECASE)
-
-
 def _require_same(kinds: Mapping[Path, FeatureKind], path: Path) -> None:
-    """Refuse a file whose features are of another encoder or width than the first one's.
+    """Refuse a file whose features are of another kind than the first one's, or that does not say the side of a tile.
 
     Raises:
         RestainError: both files and what differs.
@@ -337,5 +293,21 @@ def _require_same(kinds: Mapping[Path, FeatureKind], path: Path) -> None:
     if difference:
         raise RestainError(
             f"{first} and {path}: features of different kinds ({difference}). All slides of a cohort need the same "
-            "encoder: compute those of one kind again."
+            "encoder and tiles: compute those of one kind again."
+        )
+    if not kinds[path].tile_px:
+        raise RestainError(not_said(path, ["--h5.tile-px"]))
+
+
+def _require_same_measure(he: tuple[Path, FeatureKind], ihc: tuple[Path, FeatureKind]) -> None:
+    """Refuse IHC whose features are not those that the H&E's are, but for the stain that columns are named after.
+
+    Raises:
+        RestainError: a file of each and what differs.
+    """
+    difference = ihc[1].differs_but_for_stain(he[1])
+    if difference:
+        raise RestainError(
+            f"{he[0]} and {ihc[0]}: the features of H&E and IHC are of different kinds ({difference}). Models that "
+            "learn from IHC need the same encoder and tiles for both: compute those of one stain again."
         )

@@ -66,6 +66,11 @@ def make_plan(
         outer = split_groups(names, {"train": 1 - test_share, "test": test_share}, seed)
         test = sorted(name for name, split in outer.items() if split == "test")
     rest = {name: level for name, level in names.items() if name not in set(test)}
+    if given and not (test and len(rest) >= folds):
+        raise RestainError(
+            f"column split: names {len(test)} patients to test and leaves {len(rest)} for {folds} folds. Write test "
+            "for the patients of the final test, or leave the column out: they are then drawn by --test-share."
+        )
     if len(rest) < folds or not test:
         raise RestainError(
             f"{len(labels)} patients: {len(test)} to test and {len(rest)} for {folds} folds are too few. Give more "
@@ -74,22 +79,57 @@ def make_plan(
     shares = {str(number): 1 / folds for number in range(folds)}
     inner = split_groups(rest, shares, seed + 1)
     parts = tuple(tuple(sorted(name for name in rest if inner[name] == str(number))) for number in range(folds))
+    there = [name for name in classes if name in set(names.values())]
     warnings = []
+    if nowhere := [name for name in classes if name not in there]:
+        warnings.append(
+            f"no patient of the cohort is of class {', '.join(nowhere)}: nothing is learned of it, and its curve and "
+            "area are left out of the means. Name the classes that there are with --classes."
+        )
     for what, patients in [("the final test", test), *((f"fold {n + 1}", part) for n, part in enumerate(parts))]:
-        absent = sorted(set(classes) - {names[name] for name in patients}, key=classes.index)
+        absent = [name for name in there if name not in {names[patient] for patient in patients}]
+        why = "column split has it so" if given and patients is test else "there are too few for every part"
         if absent:
             warnings.append(
-                f"{what}: no patient of class {', '.join(absent)} (there are too few for every part); its curve and "
-                "area are not defined there and are left out of the means."
+                f"{what}: no patient of class {', '.join(absent)} ({why}); its curve and area are not defined there "
+                "and are left out of the means."
             )
     plan = Plan(parts, tuple(test), bool(given), ())
     for fold in range(folds):
         require_classes([labels[name] for name in plan.training(fold)], classes, f"fold {fold + 1}")
-        unlearned = sorted(set(classes) - {names[name] for name in plan.training(fold)}, key=classes.index)
+        learned = {names[name] for name in plan.training(fold)}
+        unlearned = [name for name in there if name not in learned]
         if unlearned:
             warnings.append(f"fold {fold + 1}: learns nothing of class {', '.join(unlearned)}; no other fold has one.")
         require_disjoint({"train": plan.training(fold), "val": plan.folds[fold], "test": plan.test})
     return replace(plan, warnings=tuple(warnings))
+
+
+def held_out(
+    strata: Mapping[str, int], given: Mapping[str, str] | None, val: float, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Train, val and test patients as ``given`` names them; a share to validate by chance where it names none.
+
+    Args:
+        strata: by patient; each is divided in the same proportions.
+        given: split by patient where the cohort has one.
+        val: share of the training patients, in (0, 1).
+        seed: of the division.
+
+    Raises:
+        RestainError: no share, or nobody to train or to validate.
+    """
+    if not 0 < val < 1:
+        raise RestainError(f"--val {val:g}: give a share of the patients between 0 and 1.")
+    split = given or dict.fromkeys(strata, "train")
+    parts = {part: tuple(name for name in strata if split[name] == part) for part in SPLITS}
+    if not parts["val"]:
+        levels = {name: str(strata[name]) for name in parts["train"]}
+        chosen = split_groups(levels, {"train": 1 - val, "val": val}, seed)
+        parts |= {part: tuple(name for name in parts["train"] if chosen[name] == part) for part in ("train", "val")}
+    if not parts["train"] or not parts["val"]:
+        raise RestainError(f"{len(strata)} patients are too few to train and validate.")
+    return parts
 
 
 def require_disjoint(parts: Mapping[str, Collection[str]]) -> None:
