@@ -7,10 +7,10 @@ three seeds, with the interval of their difference; then every model in one tabl
 patients for the folds and 48 for the test. One split is not enough to hold models against a bar: the AUC of a logistic
 regression of patients' mean features moves by .033 (standard deviation) from split to split. Networks are thin (recipes
 NAME_small where there is one) and trained for at most 30 epochs. Every model must have a weighted AUC above 0.70 (mean
-over the splits) and none above 0.95: the level shows in the H&E only in part, so a model that is nearly always right has
-found a leak. The whole cross-validation of one model must take under 10 minutes. Everything is kept in OUT: called again, the
-benchmark goes on where it stopped. Synthetic patients and thin networks: it says that the models learn and how they
-are compared, not how well they would do in patients.
+over the splits) and none above 0.95: the level shows in the H&E only in part, so a model that is nearly always right
+has found a leak. The whole cross-validation of one model must take under 10 minutes. Everything is kept in OUT: called
+again, the benchmark goes on where it stopped. Synthetic patients and thin networks: it says that the models learn and
+how they are compared, not how well they would do in patients.
 """
 
 from __future__ import annotations
