@@ -28,7 +28,7 @@ from restain.report import Note, PictureRow, PictureTable, Section, Table, Text,
 from restain.slides import read_image
 
 RECIPE = "ipca_small"
-SETTINGS = {"training.epochs": 40, "training.min_epochs": 15, "training.patience": 15}
+SETTINGS = {"training.batch": 4, "training.epochs": 40, "training.min_epochs": 15, "training.patience": 15}
 TESTED = 4
 """Patients of each level that the model never sees."""
 PICTURE = 420
@@ -176,8 +176,9 @@ def status_section(document: Mapping[str, Any], found: Sequence[Status]) -> Sect
     )
     caution = (
         "Synthetic patients, and far too few to learn from: HER2 shows in their H&E only in part, as it does in "
-        "patients. The virtual IHC is of a stainer that has seen 3+ patients only, so that its score says how well it "
-        "stains, not what level a patient has. Research use only."
+        "patients. Probabilities near 0.25 say that the network does not know. The virtual IHC is of a stainer that "
+        "has seen 3+ patients only, so that its score says how well it stains, not what level a patient has. Research "
+        "use only."
     )
     names = list(HER2.names)
     columns = ["Patient", "HER2", "predicted\nfrom H&E", "score of\nreal IHC", "score of\nvirtual IHC"]
