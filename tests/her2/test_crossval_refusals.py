@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from restain.cli import her2_crossval, her2_train
 from restain.core.errors import RestainError
 from restain.core.files import read_csv, read_json, write_csv
-from restain.her2.crossval_scores import Training, differences, score_entry
+from restain.her2.crossval_scores import Training, _seed_shares, differences, score_entry
 from restain.her2.models.pama_pretraining import Config, MaskedAutoencoder
+from restain.her2.pretrained import read_pretrained
 from restain.her2.status_scores import resamples
 from tests.her2.cohort import write_cohort, write_rows
 
@@ -66,10 +67,12 @@ def test_models_without_an_encoder_start_as_always(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     init = encoder(tmp_path / "run" / "checkpoints" / "encoder.safetensors")
-    (tmp_path / "run" / "run.json").write_text('{"method": "pama", "split": {"train": ["p000"], "val": ["p001"]}}')
+    (tmp_path / "run" / "run.json").write_text(
+        '{"task": "her2-pretraining", "method": "pama", "split": {"train": ["p000"], "val": ["p001"]}}'
+    )
     assert crossval(root, tmp_path / "out", "pama,abmil", *PAMA, "--init", str(init)) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "pama start from it, abmil do not" in said
+    assert "not used by abmil, which start as always" in said
     for model, wanted in (("pama", True), ("abmil", False)):
         info = read_json(tmp_path / "out" / model / "seed_0" / "fold_1" / "run.json")
         assert (info["init"] is not None) == wanted
@@ -85,9 +88,36 @@ def test_test_patients_that_were_pretrained_on_are_named(
     init = encoder(tmp_path / "run" / "checkpoints" / "encoder.safetensors")
     names = [row["patient"] for row in read_csv(root / "cohort.csv")]
     listed = ", ".join(f'"{name}"' for name in names)
-    (tmp_path / "run" / "run.json").write_text(f'{{"method": "pama", "split": {{"train": [{listed}]}}}}')
+    (tmp_path / "run" / "run.json").write_text(
+        f'{{"task": "her2-pretraining", "method": "pama", "split": {{"train": [{listed}]}}}}'
+    )
     assert crossval(root, tmp_path / "out", "pama", *PAMA, "--init", str(init)) == 0
     assert "(without labels) of 6 test patients" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "{",
+        '{"task": "her2", "split": {"train": ["p000"]}}',
+        '{"task": "her2-pretraining", "split": {"train": 1}}',
+        '{"task": "her2-pretraining", "split": ["p000"]}',
+    ],
+)
+def test_a_run_of_something_else_says_nothing_of_a_pretraining(text: str, tmp_path: Path) -> None:
+    init = encoder(tmp_path / "work" / "encoder.safetensors")
+    (tmp_path / "run.json").write_text(text)
+    assert read_pretrained(init).seen is None
+
+
+def test_the_run_is_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"task": "her2-pretraining", "split": {"train": ["p000"], "val": ["p001"]}}'
+    init = encoder(tmp_path / "run" / "checkpoints" / "encoder.safetensors")
+    (tmp_path / "run" / "run.json").write_text(text)
+    (init.parent / "run.json").write_text(text.replace("p000", "p999"))  # lies in the working folder, is not its run
+    monkeypatch.chdir(init.parent)
+    assert read_pretrained(Path(init.name)).seen == {"p000", "p001"}
 
 
 # Folders, settings, tables from elsewhere
@@ -188,3 +218,24 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     alone = score_entry("b", "", "", merged, labels, weights).test["acc"]
     assert interval.mean == pytest.approx(alone.mean)
     assert interval.high - interval.low > 2 * (alone.high - alone.low)  # type: ignore[operator]
+
+
+def test_seeds_of_which_three_are_drawn_spread_as_much_as_their_mean_does() -> None:
+    """The variance of a mean of three numbers is a third of theirs (n - 1); drawn shares must give that."""
+    values = np.array([0.2, 0.5, 0.9])
+    shares = _seed_shares([0, 1, 2, 0, 1, 2], 200_000)
+    assert shares.sum(1) == pytest.approx(1)
+    found = (shares * np.tile(values, 2)).sum(1)
+    assert found.mean() == pytest.approx(values.mean(), abs=2e-3)
+    assert found.var() == pytest.approx(values.var(ddof=1) / 3, rel=0.02)
+
+
+def test_another_start_is_refused_before_the_tables_are_written(root: Path, tmp_path: Path) -> None:
+    init = encoder(tmp_path / "one.safetensors")
+    assert crossval(root, tmp_path / "out", "mean_pool,pama", *PAMA, "--init", str(init)) == 0
+    before = (tmp_path / "out" / "summary.csv").read_bytes()
+    with pytest.raises(RestainError, match="holds a run of other settings"):
+        crossval(root, tmp_path / "out", "mean_pool,pama", *PAMA)
+    with pytest.raises(RestainError, match=r"config\.training\.rate: was"):
+        crossval(root, tmp_path / "out", "mean_pool,pama", *PAMA, "training.rate=0.1", "--init", str(init))
+    assert (tmp_path / "out" / "summary.csv").read_bytes() == before

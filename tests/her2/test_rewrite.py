@@ -117,3 +117,23 @@ def test_files_are_not_written_over_themselves(tmp_path: Path, capsys: pytest.Ca
     assert "two calls" in capsys.readouterr().err
     assert main(["her2", "features", files[1], "--out", str(tmp_path / "out"), *TOLD]) == 2
     assert "slides were given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--h5.tile-px", "224"], "tile-px 256.0 and not 224"),
+        (["--h5.tile", "1024"], "tile 256.0 and not 1024"),
+        (["--h5.mpp", "0.25"], "mpp 0.5 and not 0.25"),
+    ],
+)
+def test_what_a_file_says_is_not_overruled(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"patch_level": 0, "patch_size": 256, "target_magnification": 20}
+    file = theirs(tmp_path / "x" / "a.h5", 0, told)
+    out = ["--out", str(tmp_path / "out"), "--h5.encoder", "resnet50"]
+    assert main(["her2", "features", str(file), *out, *words]) != 0
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert main(["her2", "features", str(file), *out, "--h5.mpp", "0.503"]) == 0, "20x is nominal"
+    assert read_features(tmp_path / "out" / "a.h5").mpp == 0.503

@@ -121,18 +121,7 @@ class RunFolder:
             RestainError: the folder holds a run of other settings or data (the difference is listed), or other files.
         """
         if (self.path / "run.json").exists():
-            before = flatten({"config": self.config} | {key: self.info.get(key) for key in info})
-            now = flatten({"config": dict(config)} | dict(info))
-            changed = [
-                f"  {key}: was {before.get(key, MISSING)!r}, now {now.get(key, MISSING)!r}"
-                for key in sorted(before.keys() | now.keys())
-                if key not in free and before.get(key, MISSING) != now.get(key, MISSING)
-            ]
-            if changed:
-                raise RestainError(
-                    f"{self.path}: holds a run of other settings; choose another --out, or take the settings of that "
-                    "run.\n" + "\n".join(changed)
-                )
+            self.require_same(info, config, free)
             return True
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         if self.path.is_dir() and any(_foreign(file, text) for file in self.path.iterdir()):
@@ -141,6 +130,25 @@ class RunFolder:
         write_text(self.path / "config.yaml", text)
         write_json(self.path / "run.json", {**info, "versions": versions(), "status": "running"})
         return False
+
+    def require_same(self, info: Mapping[str, Any], config: Mapping[str, Any], free: Collection[str] = ()) -> None:
+        """Refuse a run of other settings or data; see ``start``.
+
+        Raises:
+            RestainError: the difference is listed.
+        """
+        before = flatten({"config": self.config} | {key: self.info.get(key) for key in info})
+        now = flatten({"config": dict(config)} | dict(info))
+        changed = [
+            f"  {key}: was {before.get(key, MISSING)!r}, now {now.get(key, MISSING)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if key not in free and before.get(key, MISSING) != now.get(key, MISSING)
+        ]
+        if changed:
+            raise RestainError(
+                f"{self.path}: holds a run of other settings; choose another --out, or take the settings of that "
+                "run.\n" + "\n".join(changed)
+            )
 
     def set_status(self, **fields: Any) -> None:
         """Change fields of ``run.json``, such as ``status="done"``."""

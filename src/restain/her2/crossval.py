@@ -252,7 +252,7 @@ def _from_init(init: Pretrained | None, plan: Plan, recipes: Sequence[Recipe]) -
     if not able:
         require_encoder_model(recipes[0].method)
     others = [recipe.name for recipe in recipes if recipe.name not in able]
-    lines = [f"{init.path}: {', '.join(able)} start from it, {', '.join(others)} do not."] if others else []
+    lines = [f"{init.path}: not used by {', '.join(others)}, which start as always."] if others else []
     return lines + init.warnings(plan.test)
 
 

@@ -20,7 +20,7 @@ from restain.her2.pretrained import Pretrained
 from restain.her2.recipes import Recipe
 from restain.her2.slide_set import GIB, SlideSet
 from restain.her2.splits import Plan
-from restain.her2.train_run import PREDICTIONS, matrix, read_predictions, train_status
+from restain.her2.train_run import FREE, PREDICTIONS, describe, matrix, read_predictions, train_status
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,15 @@ def do_trainings(jobs: Sequence[Job], common: Common, workers: int | None) -> li
     """Do the trainings, in the order of the jobs; one that failed gives its error.
 
     Raises:
+        RestainError: a folder holds a training of other settings.
         ItemError: a worker was killed.
     """
+    for job in jobs:
+        run = RunFolder(job.folder)
+        if (job.folder / "run.json").exists():
+            run.require_same(
+                *describe(job.recipe, common.data, _split(job, common), common.paths, _init(job, common)), FREE
+            )
     unfinished = [job for job in jobs if not _finished(job.folder)]
     workers = workers or _workers(common.data)
     if workers == 1 or len(unfinished) < 2:
@@ -99,12 +106,10 @@ def _training(job: Job, common: Common) -> Training | RestainError:
 
 
 def _trained(job: Job, common: Common) -> Training:
-    data, plan, folder = common.data, common.plan, job.folder
-    split = {"train": plan.training(job.fold), "val": plan.folds[job.fold], "test": plan.test}
+    data, folder, split = common.data, job.folder, _split(job, common)
     begun = (folder / "run.json").exists()
     began = time.monotonic()
-    init = common.init if MODELS[job.recipe.method].item.starts_from_encoder else None
-    run = train_status(job.recipe, data, split, folder, common.paths, init)
+    run = train_status(job.recipe, data, split, folder, common.paths, _init(job, common))
     if not begun:  # of one that went on, nobody knows how long it took before
         run.set_status(seconds=round(time.monotonic() - began, 2))
     rows = read_predictions(run.path / PREDICTIONS, data.classes)
@@ -129,6 +134,15 @@ def _trained(job: Job, common: Common) -> Training:
         temperature=float(info["temperature"]),
         seconds=info.get("seconds"),
     )
+
+
+def _split(job: Job, common: Common) -> dict[str, tuple[str, ...]]:
+    plan = common.plan
+    return {"train": plan.training(job.fold), "val": plan.folds[job.fold], "test": plan.test}
+
+
+def _init(job: Job, common: Common) -> Pretrained | None:
+    return common.init if MODELS[job.recipe.method].item.starts_from_encoder else None
 
 
 def _finished(folder: Path) -> bool:

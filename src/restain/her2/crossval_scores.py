@@ -210,14 +210,20 @@ def averaged_scores(
     """
     found = [status_scores(training.test, labels, weights) for training in trainings]
     shares = _seed_shares([training.seed for training in trainings], len(weights))
-    return {key: np.where(shares > 0, shares * np.stack([one[key] for one in found], 1), 0.0).sum(1) for key in SCORES}
+    return {key: (shares * np.stack([one[key] for one in found], 1)).sum(1) for key in SCORES}
 
 
 def _seed_shares(seeds: Sequence[int], resamples: int) -> NDArray[np.float64]:
-    """How much each training counts in each resample [R, trainings]; rows sum to 1."""
-    own, place, trainings = np.unique(seeds, return_inverse=True, return_counts=True)
-    drawn = np.random.default_rng(len(own)).multinomial(len(own), np.full(len(own), 1 / len(own)), resamples)
-    return np.asarray(drawn[:, place] / (len(own) * trainings[place]))
+    """How much each training counts in each resample [R, trainings]; rows sum to 1.
+
+    Drawing n of n seeds gives their mean (n - 1) / n of its variance, two thirds of it with three seeds; what was drawn
+    is stretched around the mean by the root of n / (n - 1).
+    """
+    own, place = np.unique(seeds, return_inverse=True)
+    n = len(own)
+    drawn = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), resamples)[:, place]
+    counts = 1 + (drawn - 1) * (np.sqrt(n / (n - 1)) if n > 1 else 1.0)
+    return np.asarray(counts / counts.sum(1, keepdims=True))
 
 
 def differences(

@@ -262,6 +262,20 @@ def read_features(
     )
 
 
+def said_in(path: Path) -> dict[str, Any]:
+    """What a file that ``read_features`` can read says by itself: encoder, version, mpp, tile_px, tile; else None."""
+    with h5py.File(path, "r") as file:
+        said = _attributes(file)
+    px = _number(said.get("tile_px", said.get("patch_size")))
+    return {
+        "encoder": _text(said.get("encoder")).replace(UNSAID, "") or None,
+        "version": _text(said.get("encoder_version")) or None,
+        "mpp": _mpp(said),
+        "tile_px": px,
+        "tile": _side(said, px),
+    }
+
+
 _WORDS = {
     "--h5.tile": ("how large its tiles are in level-0 px", "PX"),
     "--h5.mpp": ("the um/px at which tiles were cut", "UM_PER_PX"),

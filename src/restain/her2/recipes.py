@@ -16,7 +16,7 @@ from restain.her2.train_options import StatusTraining
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "her2"
 PARTS = ("method", "model", "training")
-OF_RUNS = ("cohort", "features", "ihc_features", "classes")
+OF_RUNS = ("cohort", "features", "ihc_features", "init", "classes")
 """What a run's ``config.yaml`` says besides, of its data: a recipe may be read from there."""
 
 

@@ -14,8 +14,10 @@ from restain import __version__
 from restain.core.errors import RestainError
 from restain.core.files import remove_stale
 from restain.core.items import Outcome, lock, process
-from restain.her2.features_file import UNSAID, not_said, read_features, write_features
+from restain.her2.features_file import UNSAID, not_said, read_features, said_in, write_features
 from restain.infer.inputs import Input
+
+NOMINAL = 0.02
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,20 @@ def rewrite(inputs: Sequence[Input], out: Path, stated: Stated) -> Outcome:
         return process(list(by_name), work, out / ".restain", settings, "features", lambda name: [target(name)])
 
 
+def _agree(said: str | float, given: str | float) -> bool:
+    """Whether both are the same, numbers within 2 %: a resolution may be nominal in the file, 0.25 for 0.2528."""
+    if isinstance(said, str) or isinstance(given, str):
+        return said == given
+    return abs(said - given) <= NOMINAL * max(said, given)
+
+
 def _rewrite(source: Path, path: Path, stated: Stated, name: str) -> dict[str, Any]:
     found = read_features(source, stated.mpp, stated.tile, stated.tile_px, stated.encoder)
+    given = asdict(stated)
     contradicted = [
-        f"{what} {said} and not {given}"
-        for what, said, given in (
-            ("encoder", found.encoder, stated.encoder),
-            ("version", found.encoder_version, stated.version),
-        )
-        if said and given and said != given
+        f"{what.replace('_', '-')} {said} and not {given[what]}"
+        for what, said in said_in(source).items()
+        if said is not None and given[what] is not None and not _agree(said, given[what])
     ]
     if contradicted:
         raise RestainError(f"{source}: says {' and '.join(contradicted)}; leave out what a file says itself.")

@@ -35,6 +35,7 @@ FREE = (
     "config.cohort",
     "config.features",
     "config.ihc_features",
+    "config.init",
     "config.training.accelerator",
     "config.training.checkpoint_every",
     "recipe",
@@ -102,11 +103,31 @@ def train_status(
     """
     require_disjoint(split)
     needs_ihc = "ihc" in MODELS[recipe.method].info.needs
+    if init:
+        require_encoder_model(recipe.method)
     if needs_ihc and not any(data.patients[name].ihc for name in split["train"]):
         raise RestainError(
             f"{recipe.name}: learns from the patients' IHC, but no training patient has features of it. Give "
             "--ihc-features (and the column ihc in the cohort), or train a method that needs none."
         )
+    info, config = describe(recipe, data, split, paths, init)
+    run = RunFolder(out)
+    with lock(out / ".lock"):
+        run.start(info, config, free=FREE)
+        remove_stale(out)
+        if run.info.get("status") != "done":
+            _train(run, recipe, data, split, needs_ihc, init)
+    return run
+
+
+def describe(
+    recipe: Recipe,
+    data: SlideSet,
+    split: Mapping[str, Sequence[str]],
+    paths: Mapping[str, str | None],
+    init: Pretrained | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``run.json`` and ``config.yaml`` say of a training; see ``train_status``."""
     everyone = [name for names in split.values() for name in names]
     info: dict[str, Any] = {
         "task": TASK,
@@ -115,27 +136,20 @@ def train_status(
         "mpp": data.kind.mpp,
         "classes": list(data.classes.names),
         "features": data.kind.document(),
-        "data": data.fingerprint(everyone, needs_ihc),
+        "data": data.fingerprint(everyone, "ihc" in MODELS[recipe.method].info.needs),
         "split": {name: list(names) for name, names in split.items()},
         "seed": recipe.training.seed,
         "init": init.digest if init else None,
     }
-    if init:
-        require_encoder_model(recipe.method)
     config = {
         "method": recipe.method,
         **paths,
+        "init": str(init.path.resolve()) if init else None,
         "classes": data.classes.text,
         "model": plain(recipe.model),
         "training": plain(recipe.training),
     }
-    run = RunFolder(out)
-    with lock(out / ".lock"):
-        run.start(info, config, free=FREE)
-        remove_stale(out)
-        if run.info.get("status") != "done":
-            _train(run, recipe, data, split, needs_ihc, init)
-    return run
+    return info, config
 
 
 def _train(
