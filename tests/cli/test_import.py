@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -12,6 +13,7 @@ import torch
 from restain.cli.main import main
 from restain.stainers.cut import Config, Cut
 
+from ..her2.checkpoints import hiding, holding_itself
 from ..infer.conftest import he_picture, write_slide
 from ..pairs import write_pairs
 
@@ -53,6 +55,26 @@ def test_import_prints_a_document_and_says_what_was_loaded(
     assert "holds a run of other settings" in capsys.readouterr().err
     assert main([*words[:4], str(tmp_path), *words[5:]]) == 2
     assert "not empty and not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [hiding, holding_itself])
+def test_odd_envelopes_spoil_nothing(form: Any, checkpoint: Path, tmp_path: Path) -> None:
+    words = ["import", "cut", str(checkpoint), *SETTINGS]
+    assert main([*words, "--out", str(tmp_path / "plain")]) == 0
+    torch.save(form(torch.load(checkpoint)), checkpoint)
+    assert main([*words, "--out", str(tmp_path / "odd")]) == 0
+    plain, odd = (tmp_path / name / "checkpoints" / "final.safetensors" for name in ("plain", "odd"))
+    assert plain.read_bytes() == odd.read_bytes()
+
+
+@pytest.mark.parametrize("form", [hiding, holding_itself])
+@pytest.mark.parametrize("method", ["pix2pix", "clam_sb"])
+def test_odd_envelopes_of_nothing_are_refused(
+    method: str, form: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(form({}), tmp_path / "odd.pt")
+    assert main(["import", method, str(tmp_path / "odd.pt"), "--out", str(tmp_path / "run")]) == 1
+    assert "holds no tensors by name" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_run_without_um_px_stains_patches_and_says_how_slides_would_go(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ class Options(dict[str, Any]):
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (Path.touch, (Path("executed"),))  # type: ignore[return-value]
+
+
+class Hiding(dict[str, Any]):
+    """Pickled as an ordered dictionary in which attributes stand before the methods."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, (), {"items": 1, "get": 1, "keys": 1, "values": 1}, None, iter(self.items())
 
 
 def released(model: SlideModel) -> dict[str, Tensor]:
@@ -67,3 +75,18 @@ def autoencoder(state: Mapping[str, Tensor]) -> Any:
     """As scripts descended from those of MAE save it."""
     arguments = argparse.Namespace(lr=1e-4, device=torch.device("cpu"), output=Path("out"), best=np.float64(0.7))
     return {"model": dict(state), "optimizer": {"state": {}}, "epoch": 9, "scaler": {}, "args": arguments}
+
+
+def hiding(state: Mapping[str, Tensor]) -> Any:
+    """By no training: ``items`` and ``get`` of its mappings are no methods, nor is ``numel`` of its tensors."""
+    held = {key: torch.nn.Parameter(value.clone()) for key, value in state.items()}
+    for tensor in held.values():
+        tensor.is_floating_point = tensor.numel = tensor.untyped_storage = 1  # type: ignore[method-assign,assignment]
+    return Hiding(state_dict=Hiding(held), options=Hiding())
+
+
+def holding_itself(state: Mapping[str, Tensor]) -> Any:
+    """By no training: a mapping that lies 20 times in itself, so that there is no end of ways through it."""
+    held: dict[str, Any] = dict(state)
+    held.update((f"again_{number}", held) for number in range(20))
+    return held

@@ -117,7 +117,7 @@ def test_the_run_is_found_from_any_working_folder(tmp_path: Path, monkeypatch: p
     (tmp_path / "run" / "run.json").write_text(text)
     (init.parent / "run.json").write_text(text.replace("p000", "p999"))  # lies in the working folder, is not its run
     monkeypatch.chdir(init.parent)
-    assert read_pretrained(Path(init.name)).seen == {"p000", "p001"}
+    assert read_pretrained(Path(init.name)).seen == frozenset({"p000", "p001"})
 
 
 # Folders, settings, tables from elsewhere

@@ -29,7 +29,7 @@ from restain.her2.train_run import load_fitted
 from restain.nn.weights import read_state_dict
 from restain.stainers.base import STAINERS, build
 
-from .checkpoints import Evil, autoencoder, bare, chances, lightning, parallel, released
+from .checkpoints import Evil, autoencoder, bare, chances, hiding, holding_itself, lightning, parallel, released
 from .cohort import write, write_cohort
 from .slide_models import CLASSES, DIM, SMALL, small_config, small_model
 
@@ -71,6 +71,13 @@ def test_a_model_comes_back_in_every_envelope_and_predicts_the_same(name: str, e
         torch.save(form(released(model)), tmp_path / f"{form.__name__}.pt")
         run = bring(name, tmp_path / f"{form.__name__}.pt", tmp_path / form.__name__)
         assert same_answer(run, model, example), form
+
+
+@pytest.mark.parametrize("form", [hiding, holding_itself])
+def test_odd_envelopes_spoil_nothing(form: Any, example: Path, tmp_path: Path) -> None:
+    model = small_model("clam_sb")
+    torch.save(form(released(model)), tmp_path / "odd.pt")
+    assert same_answer(bring("clam_sb", tmp_path / "odd.pt", tmp_path / "run"), model, example)
 
 
 def test_safetensors_and_halves_are_read_too(example: Path, tmp_path: Path) -> None:

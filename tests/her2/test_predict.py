@@ -119,6 +119,29 @@ def test_patients_who_cannot_be_are_refused(root: Path, tmp_path: Path) -> None:
 # What is written
 
 
+@pytest.mark.parametrize("name", [".lock", "x" * 300, "ä" * 150, "predictions.csv", "Predictions.CSV", "a\nb", " "])
+def test_names_that_no_folder_can_have_are_wrong_use(root: Path, tmp_path: Path, name: str) -> None:
+    assert predict(root / "run", root / "he" / "p00a.h5", "--patient", "p00", "--out", tmp_path) == 0
+    before = read_json(tmp_path / "p00" / "prediction.json")
+    table = (tmp_path / "predictions.csv").read_bytes()
+    with pytest.raises(RestainError, match="--patient"):
+        predict(root / "run", root / "he" / "p00a.h5", "--patient", name, "--out", tmp_path)
+    assert (tmp_path / "predictions.csv").read_bytes() == table
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["p00"]
+    assert read_json(tmp_path / "p00" / "prediction.json") == before
+
+
+def test_a_failure_takes_the_earlier_answer_with_it(root: Path, tmp_path: Path) -> None:
+    """Else the next call's table would have an answer that was asked for again and failed."""
+    files = [root / "he" / f"{name}.h5" for name in ("p00a", "p00b", "p01a")]
+    assert predict(root / "run", *files[:2], "--patient", "p00", "--out", tmp_path) == 0
+    assert predict(root / "run", files[0], tmp_path / "none.h5", "--patient", "p00", "--out", tmp_path) == 1
+    assert list(tmp_path.rglob("prediction.json")) == []
+    assert list(tmp_path.rglob("attention.*")) == []
+    assert predict(root / "run", files[2], "--patient", "p01", "--out", tmp_path) == 0
+    assert [row["patient"] for row in read_csv(tmp_path / "predictions.csv")] == ["p01"]
+
+
 def test_the_table_has_the_slides_of_earlier_calls(root: Path, tmp_path: Path) -> None:
     files = [root / "he" / f"p{number:02d}a.h5" for number in range(3)]
     assert predict(root / "run", *files[:2], "--out", tmp_path) == 0
@@ -219,10 +242,9 @@ def test_the_slide_of_somebody_else_is_refused(
 def test_a_slide_that_is_not_there_leaves_nothing(root: Path, tmp_path: Path) -> None:
     path = features(tmp_path / "p00a.h5")
     assert predict(root / "run", path, "--out", tmp_path / "out") == 0
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "p00a").iterdir()}
-    assert len(before) == 3
+    assert len(list((tmp_path / "out" / "p00a").iterdir())) == 3
     assert predict(root / "run", path, "--slide", tmp_path / "p00a.tif", "--out", tmp_path / "out") == 1
-    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "p00a").iterdir()}
+    assert list((tmp_path / "out" / "p00a").iterdir()) == []  # nor an earlier answer, which would pass for this one
     assert predict(root / "run", path, "--slide", tmp_path / "p00a.tif", "--out", tmp_path / "new") == 1
     assert not (tmp_path / "new" / "p00a").exists()
 

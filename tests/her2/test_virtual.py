@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from restain.cli import her2_crossval, her2_predict, her2_virtual
 from restain.core.errors import RestainError
@@ -19,7 +20,7 @@ from restain.data.pairs_csv import write_pairs_csv
 from restain.her2.fusion import Pool, Reader, percent_rows
 from restain.her2.virtual import training_patients
 from restain.her2.virtual_table import SlideScore, read_virtual, write_table
-from restain.slides import read_image
+from restain.slides import read_image, write_image
 from restain.stains.her2_rule import LEVELS
 from restain.training.batches import BatchOptions
 from restain.training.options import Keep, TrainingOptions
@@ -130,6 +131,108 @@ def test_what_fails_or_has_no_score_is_named(
     assert next(row for row in read_csv(tmp_path / "out" / "virtual.csv") if row["patient"] == "b")["score"] == "0"
 
 
+# One --out in several calls
+
+
+def cohort_of(path: Path, **slides: str) -> Path:
+    """A cohort of patient P: name of the row's H&E by nothing that matters."""
+    write_csv(path, ["patient", "he"], [{"patient": "P", "he": f"{he}.ome.tif"} for he in slides.values()])
+    return path
+
+
+def counted(out: Path) -> dict[str, str]:
+    (row,) = read_csv(out / "virtual.csv")
+    return {name: row[name] for name in ("patient", "counted", *LEVELS)}
+
+
+def test_a_slide_counts_once_whatever_the_cohort_calls_it(
+    stainer: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cohort calls a patient's only slide P, and several P-1, P-2."""
+    slide(tmp_path / "s0.ome.tif", 8)
+    slide(tmp_path / "s2.ome.tif", 0, 5)
+    one = cohort_of(tmp_path / "c1.csv", a="s0")
+    two = cohort_of(tmp_path / "c2.csv", a="s0", b="s2")
+    turned = cohort_of(tmp_path / "turned.csv", a="s2", b="s0")
+    fresh = tmp_path / "fresh"
+    assert run(stainer.path, two, "--out", fresh) == 0
+    wanted = counted(fresh)
+    assert run(stainer.path, one, "--out", tmp_path / "grows") == 0
+    alone = int(counted(tmp_path / "grows")["counted"])
+    assert 0 < alone < int(wanted["counted"])
+    assert run(stainer.path, two, "--out", tmp_path / "grows") == 0
+    assert counted(tmp_path / "grows") == wanted
+    for left in ("virtual/P.ome.tif", "scores/P", ".state/P.json"):
+        assert not (tmp_path / "grows" / left).exists()
+    assert [row["image"] for row in read_csv(tmp_path / "grows" / "scores" / "scores.csv")] == [
+        str(tmp_path / "grows" / "virtual" / f"P-{number}.ome.tif") for number in (1, 2)
+    ]
+    assert run(stainer.path, turned, "--out", tmp_path / "grows") == 0
+    assert counted(tmp_path / "grows") == wanted
+    capsys.readouterr()
+    assert run(stainer.path, one, "--out", fresh) == 0
+    assert counted(fresh) == wanted  # the other slide is of an earlier call, and that is said
+    said = next(line for line in capsys.readouterr().err.splitlines() if "earlier calls count too" in line)
+    assert "s2.ome.tif" in said
+    assert "s0.ome.tif" not in said
+    slides = read_json(fresh / "virtual.json")["slides"]
+    assert sorted(Path(found["he"]).name for found in slides) == ["s0.ome.tif", "s2.ome.tif"]
+
+
+def test_an_he_that_counts_twice_is_refused(stainer: RunFolder, tmp_path: Path) -> None:
+    slide(tmp_path / "s0.ome.tif", 8)
+    (tmp_path / "link.ome.tif").symlink_to(tmp_path / "s0.ome.tif")
+    twice = cohort_of(tmp_path / "c.csv", a="s0", b="link")
+    with pytest.raises(RestainError, match="twice for patient P"):
+        run(stainer.path, twice, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    slides = [SlideScore(name, "P", "/s0.tif", "3+", (10, 0, 0, 90), "intense") for name in ("P", "P-1")]
+    with pytest.raises(RestainError, match="twice for patient P"):
+        write_table(tmp_path / "t" / "virtual.csv", slides)
+    table = write_virtual(tmp_path / "v", percentages({"P": 3}))
+    document = read_json(table / "virtual.json")
+    for he, error in (("/s0.tif", "twice for patient P"), (None, "not what")):
+        one = {"patient": "P", "he": he} if he else {"patient": "P"}
+        (table / "virtual.json").write_text(json.dumps(document | {"slides": [one, one]}))
+        with pytest.raises(RestainError, match=error):
+            read_virtual(table)
+
+
+def test_another_slide_of_the_same_name_is_refused(stainer: RunFolder, tmp_path: Path) -> None:
+    for name, strong in (("a", 8), ("b", 0)):
+        (tmp_path / name).mkdir()
+        slide(tmp_path / name / "he.ome.tif", strong)
+    out = tmp_path / "out"
+    assert run(stainer.path, tmp_path / "a" / "he.ome.tif", "--out", out) == 0
+    before = (out / "virtual.csv").read_bytes(), (out / "virtual" / "he.ome.tif").read_bytes()
+    with pytest.raises(RestainError, match=r"b/he\.ome\.tif: would be written as he.*a/he\.ome\.tif"):
+        run(stainer.path, tmp_path / "b" / "he.ome.tif", "--out", out)
+    assert ((out / "virtual.csv").read_bytes(), (out / "virtual" / "he.ome.tif").read_bytes()) == before
+    # A path that was mistyped may be mended.
+    good = {"patient": "x", "he": "a/he.ome.tif"}
+    write_csv(tmp_path / "c.csv", ["patient", "he"], [good, {"patient": "y", "he": "B/he.ome.tif"}])
+    assert run(stainer.path, tmp_path / "c.csv", "--out", tmp_path / "c") == 1
+    write_csv(tmp_path / "c.csv", ["patient", "he"], [good, {"patient": "y", "he": "b/he.ome.tif"}])
+    assert run(stainer.path, tmp_path / "c.csv", "--out", tmp_path / "c") == 0
+    assert [row["score"] for row in read_csv(tmp_path / "c" / "virtual.csv")] == ["3+", "0"]
+
+
+def test_an_um_per_px_that_nobody_gave_is_said(
+    stainer: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    density = np.full((8, 8), 1.2)
+    write_image(tmp_path / "patch.png", paint(density)[0])
+    slide(tmp_path / "s.ome.tif", 8)
+    rows = [{"patient": "p", "he": "patch.png"}, {"patient": "q", "he": "s.ome.tif"}]
+    write_csv(tmp_path / "c.csv", ["patient", "he"], rows)
+    for _ in range(2):  # also where nothing is left to do
+        assert run(stainer.path, tmp_path / "c.csv", "--out", tmp_path / "out") == 0
+        assert "no um/px is known of p (1 in all): taken to have 0.5 um/px" in capsys.readouterr().err
+    write_csv(tmp_path / "c.csv", ["patient", "he", "mpp"], [rows[0] | {"mpp": 0.5}, rows[1]])
+    assert run(stainer.path, tmp_path / "c.csv", "--out", tmp_path / "out") == 0
+    assert "no um/px" not in capsys.readouterr().err
+
+
 def test_wrong_use(stainer: RunFolder, cohort: Path, tmp_path: Path) -> None:
     without = write_run(tmp_path / "without", mpp=None)
     with pytest.raises(RestainError, match="knows no um/px"):
@@ -176,6 +279,16 @@ def test_a_run_says_whom_it_was_trained_on(tmp_path: Path) -> None:
     assert training_patients(trained, tmp_path / "moved")["trained_on"] == ["p0", "p1"]
     (tmp_path / "moved" / "pairs.csv").unlink()
     assert "names no patients" in training_patients(trained, tmp_path / "moved")["doubts"][0]
+
+
+@pytest.mark.parametrize("told", [7, ["a", "b"], {"path": "x"}, "x" * 5000])
+def test_a_dataset_that_is_no_folder_is_a_doubt(tmp_path: Path, told: object) -> None:
+    made = write_run(tmp_path / "run")
+    file = made.path / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"data": told}))
+    found = training_patients(made)
+    assert found["trained_on"] is None
+    assert len(found["doubts"]) == 1
 
 
 def test_a_slide_is_predicted_by_both_together(
@@ -228,8 +341,17 @@ def test_a_slide_is_predicted_by_both_together(
     assert both["he"]["probabilities"] == pytest.approx(
         found["he"]["probabilities"], abs=1e-6
     )  # a mean of twice the same
-    assert her2_predict.run([str(word) for word in (*words[:2], "--patient", "p001_he", *words[2:])]) == 2
-    assert "holds virtual IHC of other slides of p001_he" in json.loads(capsys.readouterr().out)["reason"]
+    assert her2_predict.run([str(word) for word in (*words[:2], "--patient", "p001_he", *words[2:])]) == 0
+    fewer = json.loads(capsys.readouterr().out)  # an answer is of the slides given
+    assert fewer["virtual"]["counted"] == found["virtual"]["counted"]
+    ihc = tmp_path / "predicted" / "p001_he" / "ihc"
+    assert [path.name for path in (ihc / "virtual").glob("*.ome.tif")] == ["p001_he.ome.tif"]
+    assert not (ihc / "scores" / "second").exists()
+    seen.rename(gone := tmp_path / "gone.ome.tif")
+    assert her2_predict.run([str(word) for word in words]) == 1
+    capsys.readouterr()
+    gone.rename(seen)
+    assert not (tmp_path / "predicted" / "p001_he" / "prediction.json").exists()  # the earlier one was another's
     changed = next(stainer.checkpoints.glob("*.safetensors"))
     changed.write_bytes(changed.read_bytes() + b" ")
     with pytest.raises(RestainError, match="is not the stainer"):

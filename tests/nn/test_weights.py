@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import _weights_only_unpickler as unpickler
 from torch import nn
 
 from restain.core.errors import ItemError
 from restain.losses.perceptual import LAYER_WEIGHTS, PerceptualLoss
 from restain.nn.backbones import VggFeatures, vgg19_features
-from restain.nn.weights import cached_weights, find_weights, read_state_dict
+from restain.nn.weights import cached_weights, find_weights, named_tensors, read_safely, read_state_dict
 
 SMALL = (2, 2, 0, 3, 3, 0, 4, 4, 4, 4, 0, 5, 5, 5, 5, 0, 6, 6, 6, 6)
 
@@ -40,6 +42,8 @@ def test_nothing_is_executed_and_bad_files_are_named(tmp_path: Path, monkeypatch
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}))
     torch.save({"a": Evil()}, tmp_path / "evil2.pth")
     torch.save({"note": "no tensors"}, tmp_path / "none.pth")
+    sizes = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.strided)
+    torch.save({"a": sizes}, tmp_path / "nested.pth")
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "text.safetensors").write_text("hello")
     whole = (tmp_path / "module.pth").read_bytes()
@@ -49,6 +53,7 @@ def test_nothing_is_executed_and_bad_files_are_named(tmp_path: Path, monkeypatch
         "evil.pth",
         "evil2.pth",
         "none.pth",
+        "nested.pth",
         "empty.pth",
         "text.safetensors",
         "cut.pth",
@@ -57,6 +62,59 @@ def test_nothing_is_executed_and_bad_files_are_named(tmp_path: Path, monkeypatch
         with pytest.raises(ItemError, match=name):
             read_state_dict(tmp_path / name)
     assert not (tmp_path / "executed").exists()
+
+
+def spell(path: Path, pickled: bytes) -> Path:
+    """A file of torch's whose pickle is ``pickled``."""
+    torch.save({}, path)
+    with zipfile.ZipFile(path) as file:
+        records = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in records.items():
+            file.writestr(name, pickled if name.endswith("data.pkl") else content)
+    return path
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", ["kind", "_AnythingKind", "read_safely"])
+def test_names_of_restain_in_a_file_make_nothing(
+    name: str, last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch keeps what may be unpickled in a set; of two that have one name, its order chooses."""
+
+    def allowed() -> dict[str, object]:
+        pairs = (one for one in unpickler._marked_safe_globals_set if isinstance(one, tuple))
+        return {said: made for made, said in sorted(pairs, key=lambda one: one[0].__name__, reverse=last)}
+
+    monkeypatch.setattr(unpickler, "_get_user_allowed_globals", allowed)
+    word = b"X\4\0\0\0Evil"
+    ours = b"crestain.nn.weights\n" + name.encode() + b"\n" + word + b")}\x87R"  # called with ("Evil", (), {})
+    path = spell(tmp_path / "evil.pt", b"\x80\2}(K\1" + ours + b"K\2cother.library\nThing\nu.")
+    content = read_safely(path, skip_objects=True)
+    assert content[1] is content[2]  # what stands for everything unknown
+
+
+def test_containers_are_plain_whatever_a_file_hides_their_methods_behind(tmp_path: Path) -> None:
+    weight = b"X\6\0\0\0weight"
+    hiding = b"ccollections\nOrderedDict\n)R" + weight + b"K\1s}X\5\0\0\0itemsK\1sb"
+    path = spell(tmp_path / "hiding.pt", b"\x80\2}(K\1" + hiding + b"K\2](" + hiding + hiding + b"\x86eu.")
+    content = read_safely(path)
+    assert content == {1: {"weight": 1}, 2: [[{"weight": 1}, {"weight": 1}]]}
+    assert type(content[1]) is type(content[2][0][1]) is dict
+
+
+def test_containers_in_themselves_are_read_and_visited_once(tmp_path: Path) -> None:
+    tensor = torch.rand(2)
+    held: dict[str, object] = {"a": {"b": tensor}}
+    held |= {"module": held, "list": [held], "tuple": (held, [])}
+    torch.save({"late": {"later": held}, "net": held}, tmp_path / "itself.pt")
+    content = read_safely(tmp_path / "itself.pt")
+    assert content["net"] is content["late"]["later"]
+    assert content["net"]["module"] is content["net"]["list"][0] is content["net"]["tuple"][0] is content["net"]
+    found = dict(named_tensors(content))
+    assert list(found) == ["net.a.b"]
+    assert torch.equal(found["net.a.b"], tensor)
+    read_safely(spell(tmp_path / "deep.pt", b"\x80\2" + b"]" * 100_000 + b"a" * 99_999 + b"."))
 
 
 def test_vgg_has_torchvisions_names_and_taps() -> None:

@@ -15,7 +15,7 @@ from restain.core.progress import console
 from restain.core.runs import RunFolder
 from restain.her2.predict import load_predictor, predict_slides
 from restain.her2.predict_fused import load_fusion, predict_fused
-from restain.her2.predict_input import Reading, Source
+from restain.her2.predict_input import Reading, Source, require_folder_name
 from restain.her2.predict_table import write_table
 from restain.her2.routes import FUSION
 from restain.infer.inputs import Input
@@ -103,8 +103,8 @@ def _sources(inputs: Sequence[Path], slides: Sequence[Path], patient: str | None
     Raises:
         RestainError: two of one name, a slide that no features are of, or a patient who cannot be a folder.
     """
-    if patient is not None and (patient in ("", ".", "..") or "/" in patient or "\\" in patient):
-        raise RestainError(f"--patient {patient!r}: names the folder of the results; give a name without slashes.")
+    if patient is not None:
+        require_folder_name(patient)
     sources = [Source(path) for path in inputs]
     names = [source.name for source in sources]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -53,6 +53,8 @@ def command(
     about = result.document["stainer"]
     for doubt in about["doubts"]:
         console.print(f"warning: whom the stainer was trained on: {doubt}", markup=False, soft_wrap=True)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     seen = [str(row["patient"]) for row in result.rows if row["patient"] in (about["trained_on"] or ())]
     if seen:
         console.print(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.core.files import write_json
 from restain.core.runs import RunFolder
 from restain.her2.calibration import probabilities
 from restain.her2.features_file import FeatureSet
 from restain.her2.heat_map import Heat, draw, heats, write_polygons
 from restain.her2.peak import Peak
-from restain.her2.predict_input import Given, Reading, Source, read_sources
+from restain.her2.predict_input import Given, Reading, Source, read_sources, require_folder_name
 from restain.her2.slide_set import join
 from restain.her2.train import Fitted
 from restain.her2.train_run import load_fitted
@@ -142,7 +143,8 @@ def predict_slides(
     """Predict a slide, or all slides of a patient together as training sees them: one bag, one answer.
 
     Writes ``attention.png`` and ``attention.geojson`` into ``out`` (of a patient into ``out/SLIDE``), and then
-    ``prediction.json``, which is there only with all the rest. A slide that cannot be predicted leaves nothing.
+    ``prediction.json``, which is there only with all the rest. A slide that cannot be predicted leaves nothing,
+    and an earlier answer goes too: what lies in ``out`` is of the last call.
 
     Args:
         predictor: the models.
@@ -155,13 +157,15 @@ def predict_slides(
         What ``prediction.json`` says.
 
     Raises:
-        RestainError: features of another kind than the models', a slide that is not that of its features, or an
-            encoder that must be named.
+        RestainError: features of another kind than the models', a slide that is not that of its features, an encoder
+            that must be named, or a patient's name that cannot be a folder's.
         ItemError: no H&E, no tissue, no tile, NaN, or a file that cannot be read or written.
     """
+    require_folder_name(patient)
     began, peak = time.monotonic(), Peak()
-    given = read_sources(predictor.features, predictor.path, sources, reading)
-    return conclude(predictor, given, out, patient, reading, time.monotonic() - began, peak)
+    with replacing(out):
+        given = read_sources(predictor.features, predictor.path, sources, reading)
+        return conclude(predictor, given, out, patient, reading, time.monotonic() - began, peak)
 
 
 def conclude(
@@ -261,6 +265,17 @@ def _drawn(
         return draw(heat, title, None), None
     with open_slide(given.source.he, mpp) as slide:
         return draw(heat, title, slide), slide.size
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[None]:
+    """Work on the answer in ``out``; should the slide fail, an earlier one goes, which would pass for this one's."""
+    try:
+        yield
+    except (ItemError, OSError):
+        with suppress(OSError):  # what failed first is what the user must know
+            _remove_earlier(out)
+        raise
 
 
 def _remove_earlier(out: Path) -> None:

@@ -16,8 +16,8 @@ from restain.core.files import read_json
 from restain.core.runs import RunFolder
 from restain.her2.fusion import Array, Pool, Reader, percent_rows
 from restain.her2.peak import Peak
-from restain.her2.predict import Joined, Predictor, conclude, load_predictor
-from restain.her2.predict_input import Reading, Source, read_sources
+from restain.her2.predict import Joined, Predictor, conclude, load_predictor, replacing
+from restain.her2.predict_input import Reading, Source, read_sources, require_folder_name
 from restain.her2.routes import FUSION
 from restain.her2.virtual import PatientSlide, stain_and_score
 from restain.infer.apply import StainOptions
@@ -141,33 +141,40 @@ def predict_fused(
         RestainError: as ``predict_slides``; features without their slide.
         ItemError: as ``predict_slides``; a slide cannot be stained or scored.
     """
+    require_folder_name(patient)
     began, peak = time.monotonic(), Peak()
+    predictor = fusion.predictor
+    with replacing(out):
+        slides = _slides(sources, patient, reading)
+        given = read_sources(predictor.features, predictor.path, sources, reading)
+        ready = time.monotonic()
+        joined = _virtual(fusion, slides, out / "ihc")
+        return conclude(predictor, given, out, patient, reading, ready - began, peak, joined)
+
+
+def _slides(sources: Sequence[Source], patient: str | None, reading: Reading) -> list[PatientSlide]:
+    """The slides to stain.
+
+    Raises:
+        RestainError: features without their slide.
+    """
     slides = []
     for source in sources:
         if source.he is None:
             raise RestainError(f"{source.path}: features cannot be stained; name their slide with --slide.")
         name = Input(source.he).name
         slides.append(PatientSlide(patient or name, Input(source.he, reading.mpp, name)))
-    predictor = fusion.predictor
-    given = read_sources(predictor.features, predictor.path, sources, reading)
-    ready = time.monotonic()
-    joined = _virtual(fusion, slides, out / "ihc")
-    return conclude(predictor, given, out, patient, reading, ready - began, peak, joined)
+    return slides
 
 
 def _virtual(fusion: Fusion, slides: Sequence[PatientSlide], out: Path) -> Joined:
     """The virtual IHC of a patient's slides, stained and scored into ``out``."""
     began = time.monotonic()
-    made = stain_and_score(fusion.stainer, slides, out, fusion.options, fusion.run_mpp, known=NOT_ASKED)
+    made = stain_and_score(fusion.stainer, slides, out, fusion.options, fusion.run_mpp, known=NOT_ASKED, alone=True)
     for reason in made.outcome.failures.values():
         raise ItemError(reason)
     name = slides[0].patient
     row = next(row for row in made.rows if row["patient"] == name)
-    if sorted(str(row["slide"]).split("; ")) != sorted(slide.he.name for slide in slides):
-        raise RestainError(
-            f"{out}: holds virtual IHC of other slides of {name} too ({row['slide']}). Give all of them, or choose "
-            "another --out."
-        )
     score = row["score"]
     shares = None if score is None else tuple(float(str(row[level])) for level in LEVELS)
     percent = percent_rows([name], {name: shares})
@@ -189,7 +196,7 @@ def _virtual(fusion: Fusion, slides: Sequence[PatientSlide], out: Path) -> Joine
         else {label: float(p) for label, p in zip(fusion.predictor.classes, read, strict=True)},
         "stainer": str(fusion.stainer.path),
     }
-    warnings = (
-        [] if score else [f"no score of the virtual IHC ({row['reason']}): this is the H&E model's answer alone."]
-    )
+    warnings = list(made.warnings)
+    if not score:
+        warnings.append(f"no score of the virtual IHC ({row['reason']}): this is the H&E model's answer alone.")
     return Joined(fusion.name, join, {"virtual": virtual}, time.monotonic() - began, warnings)

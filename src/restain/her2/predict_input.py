@@ -22,6 +22,11 @@ OTHER_SCAN = 1.25
 """um/px of level 0, as features and slide say it, differ by less than this factor: TRIDENT writes 0.25 for all that a
 maker calls 40x, which is 0.22 to 0.27."""
 
+LONGEST = 255
+"""Bytes of a file's name, at most, on the usual file systems."""
+TABLE = "predictions.csv"
+"""Of all answers; it lies beside their folders."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -79,6 +84,28 @@ class Given:
     source: Source
     found: FeatureSet
     warnings: tuple[str, ...] = ()
+
+
+def require_folder_name(patient: str | None) -> None:
+    """Refuse a patient whose name cannot be that of a folder beside what else the command writes.
+
+    Raises:
+        RestainError: such a name; None, for a slide by itself, is none.
+    """
+    if patient is None:
+        return
+    why = None
+    if not patient.strip() or patient.startswith(".") or "/" in patient or "\\" in patient:
+        why = "give one that does not begin with a dot and has no slashes"
+    elif not patient.isprintable():
+        why = "give one without line breaks and other characters that cannot be seen"
+    elif len(patient.encode()) > LONGEST:
+        why = f"is longer than {LONGEST} bytes; give a shorter one"
+    elif patient.casefold() == TABLE:
+        why = "is a file that is written beside it; give another one"
+    if why is not None:
+        shown = patient if len(patient) <= 60 else f"{patient[:60]}..."
+        raise RestainError(f"--patient {shown!r}: names the folder of the results; {why}.")
 
 
 def read_sources(

@@ -9,8 +9,7 @@ from typing import Any
 from restain.core.errors import ItemError
 from restain.core.files import read_json, write_csv
 from restain.her2.predict import DOCUMENT
-
-TABLE = "predictions.csv"
+from restain.her2.predict_input import TABLE
 
 
 def write_table(out: Path, classes: Sequence[str], failures: Mapping[str, Mapping[str, Any]]) -> None:

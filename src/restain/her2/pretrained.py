@@ -8,10 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.core.files import read_json
 from restain.her2.base import MODELS, Loaded, SlideModel
 from restain.nn.weights import content_hash, read_state_dict
+
+_TASK = "her2-pretraining"
+"""Of the runs of ``restain her2 pretrain``; other runs did not learn the file."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,20 @@ def read_pretrained(path: Path) -> Pretrained:
     Raises:
         ItemError: no such file, or no weights.
     """
-    run = path.parent.parent / "run.json"
-    split = read_json(run).get("split") if run.is_file() else None
-    seen = frozenset(name for names in split.values() for name in names) if isinstance(split, dict) else None
-    return Pretrained(path, read_state_dict(path), str(content_hash(path)), seen)
+    return Pretrained(path, read_state_dict(path), str(content_hash(path)), _seen(path))
+
+
+def _seen(path: Path) -> frozenset[str] | None:
+    """The patients of the pretraining in whose folder of checkpoints ``path`` lies; None where it is of none."""
+    run = path.absolute().parent.parent / "run.json"
+    try:
+        info = read_json(run)
+    except ItemError:
+        return None
+    split = info.get("split") if isinstance(info, dict) and info.get("task") == _TASK else None
+    if not isinstance(split, dict) or not all(isinstance(names, list) for names in split.values()):
+        return None
+    return frozenset(str(name) for names in split.values() for name in names)
 
 
 def require_encoder_model(method: str) -> None:

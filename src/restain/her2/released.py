@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from restain.core.errors import ItemError, RestainError
 from restain.her2.base import SlideModel
-from restain.nn.weights import read_safely, unwrapped
+from restain.nn.weights import named_tensors, read_safely
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
-_DEEPEST = 8
-"""Mappings inside each other that are looked into."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OURS = "standard."
 """What ``save_fitted`` writes beside a model; without it the model would predict something else."""
@@ -59,7 +56,7 @@ def read_released(path: Path, model: SlideModel) -> Released:
         raise RestainError(f"{path}: no such file. Give a checkpoint ({', '.join(SUFFIXES)}).")
     if path.suffix not in SUFFIXES:
         raise RestainError(f"{path}: a checkpoint ends in {', '.join(SUFFIXES)}. Save a state dict as one of these.")
-    held = dict(_tensors(unwrapped(read_safely(path, skip_objects=True))))
+    held = dict(named_tensors(read_safely(path, skip_objects=True)))
     if any(name.startswith(OURS) for name in held):
         raise RestainError(f"{path}: is of a run of restain, with the standard of its features. Predict with that run.")
     if not held:
@@ -104,18 +101,6 @@ def _prefix(path: Path, held: Mapping[str, Tensor], model: SlideModel) -> str:
     if len(best) > 1 and "" not in best and most > 1:
         raise RestainError(f"{path}: holds several such networks: {', '.join(sorted(best))}. Save one of them alone.")
     return "" if len(best) != 1 else best[0]
-
-
-def _tensors(content: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-    """Names, without the parts ``module``, and tensors of nested mappings."""
-    if not isinstance(content, Mapping) or len(above) > _DEEPEST:
-        return
-    for key, value in content.items():
-        parts = (*above, *(part for part in str(key).split(".") if part != _WRAPPER))
-        if isinstance(value, Tensor):
-            yield ".".join(parts), value
-        else:
-            yield from _tensors(unwrapped(value), parts)
 
 
 def _require_numbers(path: Path, name: str, tensor: Tensor) -> None:

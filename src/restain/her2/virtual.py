@@ -20,7 +20,7 @@ from restain.core.runs import RunFolder, versions
 from restain.data import PairFolder, QualityFilter, dataset_fingerprint, read_cohort, read_dataset
 from restain.data.pairs_csv import read_pairs_csv
 from restain.her2.run import FILES, score_images
-from restain.her2.virtual_table import ABOUT, TABLE, SlideScore, write_table
+from restain.her2.virtual_table import ABOUT, TABLE, SlideScore, require_once, write_table
 from restain.infer.apply import StainOptions, stain
 from restain.infer.inputs import Input, collect
 from restain.infer.network import load_stainer
@@ -62,11 +62,13 @@ class VirtualResult:
         rows: of ``virtual.csv``, which holds the slides of earlier calls too.
         document: ``virtual.json``.
         outcome: by slide: its score, or why it failed; the exit code is 1 where a slide failed or has no score.
+        warnings: about what the table holds, in words.
     """
 
     rows: Sequence[Mapping[str, object]]
     document: Mapping[str, Any]
     outcome: Outcome
+    warnings: Sequence[str] = ()
 
 
 def patient_slides(paths: Sequence[Path], mpp: float | None = None) -> list[PatientSlide]:
@@ -105,6 +107,7 @@ def stain_and_score(
     run_mpp: float | None = None,
     keep_slides: bool = True,
     known: Mapping[str, Any] | None = None,
+    alone: bool = False,
 ) -> VirtualResult:
     """Stain H&E slides with a trained stainer and score what comes out, into ``out``.
 
@@ -119,14 +122,17 @@ def stain_and_score(
         run_mpp: um/px of the run's training images, in place of what the run says.
         keep_slides: keep the virtual slides; else each is deleted as soon as it is scored.
         known: whom the run was trained on, as ``training_patients`` says; None: asked of it.
+        alone: the table is to be of these slides alone, and what earlier calls left of others goes.
 
     Raises:
-        RestainError: the run cannot stain slides, or ``out`` holds the work of another stainer or other options.
+        RestainError: the run cannot stain slides, a slide is named twice, or ``out`` holds the work of another stainer
+            or other options, or that of another slide under the name of one of these.
     """
     if options.suffix:
         raise RestainError("--suffix: virtual slides are named like their H&E here; leave it out.")
     if not slides:
         raise RestainError("name at least one H&E slide, or a cohort.")
+    require_once(out, [(slide.patient, slide.he.path) for slide in slides])
     load_stainer(run, options.checkpoint)  # a run that is none is wrong use, not each slide's failure
     require_run_mpp(run.mpp if run_mpp is None else run_mpp, run.path)
     by_name = {slide.he.name: slide for slide in slides}
@@ -148,8 +154,14 @@ def stain_and_score(
         return _one(run, by_name[name].he, out, options, run_mpp, keep_slides)
 
     with lock(out / ".lock"):
-        scored = _earlier(out / ABOUT, claim)
+        if alone:
+            scored, before = {}, {file.stem for file in (out / ".state").glob("*.json")}
+        else:
+            earlier = _earlier(out / ABOUT, claim)
+            scored, before = _staying(out, earlier, by_name), set(earlier)
         remove_stale(out)
+        for name in before - scored.keys() - by_name.keys():
+            _remove(out, name)
         outcome = process(list(by_name), work, out / ".state", settings, "virtual IHC", outputs)
         scored |= {name: _slide_score(by_name[name], found) for name, found in outcome.results.items()}
         scored |= {name: _failed(by_name[name], reason) for name, reason in outcome.failures.items()}
@@ -165,7 +177,7 @@ def stain_and_score(
         write_json(out / ABOUT, document)
     if any(found["score"] is None for found in outcome.results.values()):
         outcome.exit_code = max(outcome.exit_code, 1)
-    return VirtualResult(rows, document, outcome)
+    return VirtualResult(rows, document, outcome, _warnings(by_name, scored))
 
 
 def _claim(run: RunFolder, options: StainOptions, run_mpp: float | None) -> dict[str, Any]:
@@ -200,6 +212,7 @@ def _one(
         "score": document["score"],
         "cells": [document["cells"]["by_class"][level] for level in LEVELS],
         "reason": document["reason"],
+        "assumed_mpp": stained["mpp"] if stained["kind"] == "patch" else None,
     }
 
 
@@ -217,11 +230,19 @@ def _only(outcome: Outcome) -> dict[str, Any]:
 
 def _slide_score(slide: PatientSlide, found: Mapping[str, Any]) -> SlideScore:
     cells = tuple(int(count) for count in found["cells"])
-    return SlideScore(slide.he.name, slide.patient, str(slide.he.path), found["score"], cells, str(found["reason"]))
+    return SlideScore(
+        slide.he.name,
+        slide.patient,
+        str(slide.he.path.resolve()),
+        found["score"],
+        cells,
+        str(found["reason"]),
+        found.get("assumed_mpp"),
+    )
 
 
 def _failed(slide: PatientSlide, reason: str) -> SlideScore:
-    return SlideScore(slide.he.name, slide.patient, str(slide.he.path), None, (0,) * len(LEVELS), reason)
+    return SlideScore(slide.he.name, slide.patient, str(slide.he.path.resolve()), None, (0,) * len(LEVELS), reason)
 
 
 def _earlier(file: Path, claim: Mapping[str, Any]) -> dict[str, SlideScore]:
@@ -254,6 +275,64 @@ def _earlier(file: Path, claim: Mapping[str, Any]) -> dict[str, SlideScore]:
     return {one.name: one for one in slides}
 
 
+def _staying(out: Path, earlier: Mapping[str, SlideScore], given: Mapping[str, PatientSlide]) -> dict[str, SlideScore]:
+    """What stays in the table of earlier calls: not an H&E that is given now under another name.
+
+    A cohort calls a patient's only slide ``P`` and several ``P-1``, ``P-2``, so that names change as rows are added or
+    removed; the H&E's file does not.
+
+    Raises:
+        RestainError: the name of a slide given now is that of another H&E, whose virtual IHC would be lost.
+    """
+    now = {slide.he.path.resolve(): name for name, slide in given.items()}
+    staying = {}
+    for name, one in earlier.items():
+        he = Path(one.he).resolve()
+        if now.get(he, name) != name:
+            continue
+        # A path that was mistyped is no slide; its row goes once the path is mended.
+        if name in given and he not in now and (one.score is not None or he.exists()):
+            raise RestainError(
+                f"{given[name].he.path}: would be written as {name}, which {out} has already of another slide, {he}. "
+                "Choose another --out, or give both in one cohort, where each has a name of its own."
+            )
+        staying[name] = one
+    return staying
+
+
+def _remove(out: Path, name: str) -> None:
+    """Remove what an earlier call left under the name of a slide that has another name now, or is not asked for."""
+    if Path(name).name != name or name == "..":  # a name read from a file must not lead out of the folder
+        return
+    scores, virtual = out / "scores", out / "virtual"
+    records = [folder / f"{name}.json" for folder in (out / ".state", scores / ".state", virtual / ".restain")]
+    made = [virtual / f"{name}{suffix}" for suffix in (".ome.tif", ".png")]
+    for file in (*records, *made, *(scores / name / file for file in FILES)):
+        file.unlink(missing_ok=True)
+    if (scores / name).is_dir() and not any((scores / name).iterdir()):
+        (scores / name).rmdir()
+
+
+def _warnings(given: Mapping[str, PatientSlide], scored: Mapping[str, SlideScore]) -> list[str]:
+    """What a reader of the table should know: slides that count though not given now, and um/px that nobody gave."""
+    lines = []
+    for patient in dict.fromkeys(slide.patient for slide in given.values()):
+        others = [one.he for one in scored.values() if one.patient == patient and one.name not in given]
+        if others:
+            lines.append(
+                f"{patient}: slides of earlier calls count too ({', '.join(others)}). To score those given now alone, "
+                "choose another --out."
+            )
+    assumed = [one for one in scored.values() if one.assumed_mpp is not None]
+    if assumed:
+        lines.append(
+            f"no um/px is known of {', '.join(one.name for one in assumed[:10])}{' ...' if len(assumed) > 10 else ''} "
+            f"({len(assumed)} in all): taken to have {assumed[0].assumed_mpp:g} um/px as the run's training images. If "
+            "that is not so, give it (column mpp of the cohort, or --mpp)."
+        )
+    return lines
+
+
 def _fingerprint(folder: PairFolder, split: str, config: Mapping[str, Any]) -> str:
     """Of a dataset as a run with this configuration would train on it, were it trained now."""
     try:
@@ -280,14 +359,19 @@ def training_patients(run: RunFolder, data: Path | None = None) -> dict[str, Any
     unknown: dict[str, Any] = {"trained_on": None, "selected_on": [], "doubts": []}
     if told is None:
         return unknown | {"doubts": ["the run names no dataset (it was imported)."]}
+    if not isinstance(told, str | Path):
+        return unknown | {
+            "doubts": [f"config.yaml names {told!r} as the run's dataset, no folder; name it with --data."]
+        }
     path = Path(told)
-    if not path.is_dir():
-        return unknown | {"doubts": [f"the run's dataset {path} is not here; name it with --data."]}
     try:
+        if not path.is_dir():
+            return unknown | {"doubts": [f"the run's dataset {path} is not here; name it with --data."]}
         folder = read_dataset(path)
         table = read_pairs_csv(path / "pairs.csv")
         split = str((config.get("batches") or {}).get("split", "train"))
         same = _fingerprint(folder, split, config) == trained_with
+        chosen = (config.get("training") or {}).get("keep") == Keep.best_psnr.name
     except (RestainError, OSError, AttributeError) as error:
         return unknown | {"doubts": [f"the run's dataset {path} cannot be read ({error})."]}
     lone = [image for image in folder.lone if image.split == split]
@@ -301,6 +385,5 @@ def training_patients(run: RunFolder, data: Path | None = None) -> dict[str, Any
         doubts.append(f"the run's dataset {path} is not exactly what the run was trained on; it may be split anew.")
     if nameless := sum(not name for name in named):
         doubts.append(f"{nameless} of {len(named)} training images in {path} have no patient.")
-    chosen = (config.get("training") or {}).get("keep") == Keep.best_psnr.name
     selected = {record.patient for record in folder.split(VALIDATION) if record.patient} if chosen else set()
     return {"trained_on": trained, "selected_on": sorted(selected), "doubts": doubts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ class SlideScore:
     Attributes:
         name: of the slide's files.
         patient: whose it is.
-        he: path of the H&E.
+        he: path of the H&E, with links resolved.
         score: None where there is none.
         cells: counted tumour cells by membrane class 0, 1+, 2+, 3+.
         reason: for the score, or why there is none.
+        assumed_mpp: um/px of the run, which the H&E was taken to have because nothing gives its own; else None.
     """
 
     name: str
@@ -38,6 +39,28 @@ class SlideScore:
     score: str | None
     cells: tuple[int, ...]
     reason: str
+    assumed_mpp: float | None = None
+
+
+def require_once(where: str | Path, slides: Iterable[tuple[str, str | Path]]) -> None:
+    """Refuse an H&E that would count twice for a patient.
+
+    Args:
+        where: what holds them, for the message.
+        slides: patient and H&E of each.
+
+    Raises:
+        RestainError: two slides of one patient have the same H&E.
+    """
+    seen: set[tuple[str, Path]] = set()
+    for patient, he in slides:
+        one = (patient, Path(he).resolve())
+        if one in seen:
+            raise RestainError(
+                f"{where}: {he} is there twice for patient {patient}, and its cells would count twice. Name each H&E "
+                "once, and score into another --out."
+            )
+        seen.add(one)
 
 
 def write_table(path: Path, slides: Sequence[SlideScore]) -> list[dict[str, object]]:
@@ -45,7 +68,11 @@ def write_table(path: Path, slides: Sequence[SlideScore]) -> list[dict[str, obje
 
     A patient's score is that of the cells of all slides together, each cell classified on its own slide; slides
     without a score are left out of it.
+
+    Raises:
+        RestainError: two slides of one patient have the same H&E.
     """
+    require_once(path, [(one.patient, one.he) for one in slides])
     names = dict.fromkeys(one.patient for one in slides)
     rows = [_row(name, [one for one in slides if one.patient == name]) for name in names]
     write_csv(path, COLUMNS, rows)
@@ -112,7 +139,8 @@ def read_virtual(path: Path) -> Virtual:
             beside it, the stainer is unknown.
 
     Raises:
-        RestainError: a row that makes no sense, by file and line, or a ``virtual.json`` that is none.
+        RestainError: a row that makes no sense, by file and line, or a ``virtual.json`` that is none, or in which an
+            H&E counts twice for a patient.
         ItemError: no such file, or a column is missing.
     """
     table = path / TABLE if path.is_dir() else path
@@ -161,7 +189,8 @@ def _told(found: Virtual, file: Path) -> Virtual:
         trained, selected = stainer["trained_on"], stainer["selected_on"]
         if not isinstance(selected, list) or not isinstance(trained, list | None):
             raise TypeError("patients must be a list")
-        return Virtual(
+        slides = [(str(one["patient"]), str(one["he"])) for one in document.get("slides", [])]
+        told = Virtual(
             found.path,
             found.scores,
             found.percent,
@@ -171,5 +200,7 @@ def _told(found: Virtual, file: Path) -> Virtual:
             tuple(map(str, stainer["doubts"])),
             document,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ItemError(f"{file}: not what `restain her2 virtual` writes ({error}). Make it again.") from error
+    require_once(file, slides)
+    return told

@@ -7,8 +7,8 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ from restain.nn.norms import COUNTER
 
 _NESTS = ("state_dict", "model_state_dict", "model", "params", "weights")
 """Names under which checkpoints of other projects keep a network's tensors."""
+_WRAPPER = "module"
+"""What DataParallel puts between the names of a network and of its layers."""
+_DEEPEST = 8
+"""Parts of a name under which mappings are still looked into."""
 
 
 def read_safely(path: Path, skip_objects: bool = False) -> Any:
@@ -34,6 +38,10 @@ def read_safely(path: Path, skip_objects: bool = False) -> Any:
         skip_objects: other objects beside the tensors (the options of a training, a library's own dictionaries) do not
             spoil the file. They are not made and their code is not looked for: something empty stands in their place.
 
+    Returns:
+        Its tensors, in plain dictionaries and lists (also of what was a tuple). Where the file puts one container at
+        several places, or into itself, so does this.
+
     Raises:
         ItemError: the file is missing or damaged, or holds other objects that are not skipped.
     """
@@ -41,10 +49,10 @@ def read_safely(path: Path, skip_objects: bool = False) -> Any:
         raise ItemError(f"{path}: no such file. Give a state dict (.pth, .pt or .safetensors).")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _plain(load_file(path))
         with warnings.catch_warnings(), _blanks(path) if skip_objects else nullcontext():
             warnings.simplefilter("ignore")  # of how the file was pickled
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return _plain(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:  # torch's own message would advise to unpickle it after all
         raise ItemError(
             f"{path}: is damaged, or holds objects other than tensors, which are never unpickled. It must hold tensors "
@@ -72,6 +80,40 @@ def read_safely(path: Path, skip_objects: bool = False) -> Any:
         ) from error
 
 
+def _plain(content: Any) -> Any:
+    """``content`` anew: a file may give containers and tensors attributes in place of their methods (``items = 1``).
+
+    Each container is visited once, and without recursion: a file may put it into itself, or very deep.
+
+    Raises:
+        ValueError: a nested tensor, which is no array of numbers.
+    """
+    made: dict[int, Any] = {}
+    waiting: list[Any] = []
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensor = Tensor.detach(value)
+            if tensor.is_nested:
+                raise ValueError("it holds a nested tensor, of several sizes at once")
+            return tensor
+        if not isinstance(value, dict | list | tuple):
+            return value
+        if id(value) not in made:
+            made[id(value)] = {} if isinstance(value, dict) else []
+            waiting.append(value)
+        return made[id(value)]
+
+    found = plain(content)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            made[id(value)].update((key, plain(one)) for key, one in dict.items(value))
+        else:
+            made[id(value)].extend(plain(one) for one in value)
+    return found
+
+
 class _AnythingKind(type):
     def __call__(cls, *_: Any, **__: Any) -> Any:
         """What a function of another library was to make: again anything."""
@@ -95,7 +137,8 @@ def _blanks(path: Path) -> AbstractContextManager[object]:
         names = get_unsafe_globals_in_checkpoint(str(path))
     except ValueError:  # torch's format before 1.6
         return nullcontext()
-    return safe_globals([(_AnythingKind, f"{__name__}.kind"), *((_Anything, name) for name in names)])
+    # torch wants a name for the kind, too; no file may say it, and a name in a file ends with its line.
+    return safe_globals([(_AnythingKind, "the kind\nof anything"), *((_Anything, name) for name in names)])
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -154,6 +197,27 @@ def unwrapped(content: Any) -> Any:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]
     return content
+
+
+def named_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of the nested mappings in ``content``, the outermost first.
+
+    A name says the mappings around the tensor, but for those of ``unwrapped`` and the parts ``module``. A mapping that
+    lies at several places, or in itself, is visited once, where it lies outermost.
+    """
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), unwrapped(content))])
+    visited: set[int] = set()
+    while waiting:
+        above, held = waiting.popleft()
+        if not isinstance(held, Mapping) or id(held) in visited or len(above) > _DEEPEST:
+            continue
+        visited.add(id(held))
+        for key, value in held.items():
+            parts = (*above, *(part for part in str(key).split(".") if part != _WRAPPER))
+            if isinstance(value, Tensor):
+                yield ".".join(parts), value
+            else:
+                waiting.append((parts, unwrapped(value)))
 
 
 def cached_weights(name: str) -> Path | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +14,12 @@ from torch import Tensor
 from restain.core.errors import ItemError, RestainError
 from restain.nn.norms import COUNTER
 from restain.nn.spectral import reference_spectral
-from restain.nn.weights import read_safely, unwrapped
+from restain.nn.weights import named_tensors, read_safely
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 _NAMED = re.compile(r"(?:(?P<epoch>.+)_)?net_(?P<network>\w+)")
 """What the released codes call a file: ``latest_net_G.pth``, ``200_net_G_A.pth``."""
 _LATEST = "latest"
-_DEEPEST = 8
-"""Mappings inside each other that are looked into."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,8 @@ def _networks(file: Path, name: str, networks: Collection[str]) -> dict[str, dic
     Raises:
         ItemError: damaged, other objects, no tensors, or a number that is not finite.
     """
-    tensors = dict(_tensors(unwrapped(read_safely(file))))
+    named = named_tensors(read_safely(file))
+    tensors = {reference_spectral(key): tensor for key, tensor in named if tensor.layout is torch.strided}
     if not tensors:
         raise ItemError(f"{file}: holds no tensors by name. Give a network's state dict.")
     for key, tensor in tensors.items():
@@ -152,18 +150,6 @@ def _require_plain(file: Path, key: str, tensor: Tensor) -> None:
         raise ItemError(f"{file}: {key!r} is {tensor.dtype} on {tensor.device}; weights are 16 to 64 bit floats.")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ItemError(f"{file}: {key!r} claims {tuple(tensor.shape)} numbers, but the file does not hold as many.")
-
-
-def _tensors(content: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of nested mappings, without the ``module`` of DataParallel, spectral norms named as of old."""
-    if not isinstance(content, Mapping) or len(above) > _DEEPEST:
-        return
-    for key, value in content.items():
-        parts = (*above, *(part for part in str(key).split(".") if part != "module"))
-        if isinstance(value, Tensor) and value.layout is torch.strided:
-            yield reference_spectral(".".join(parts)), value
-        else:
-            yield from _tensors(unwrapped(value), parts)
 
 
 def _sha256(path: Path) -> str:
