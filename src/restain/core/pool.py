@@ -32,6 +32,19 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started in it ignore Ctrl-C from their first moment, while they still import."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _pool(
     workers: int, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]
 ) -> Iterator[ProcessPoolExecutor]:
@@ -70,7 +83,8 @@ def in_processes(
         BrokenProcessPool: a process was killed.
     """
     with _pool(max(1, min(workers, len(items))), initializer, arguments) as pool:
-        waiting = [pool.submit(work, *item) for item in items]
+        with _deaf_children():
+            waiting = [pool.submit(work, *item) for item in items]
         with progress_bar(description, len(items)) as bar:
             for one in as_completed(waiting):
                 one.result()
