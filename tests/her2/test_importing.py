@@ -102,7 +102,6 @@ def test_the_run_says_what_it_was_made_of_and_is_calibrated_by_nothing(tmp_path:
         "mpp": 0.5,
         "tile_px": 256,
         "names": None,
-        "min_tissue": None,
     }
     assert info["features"] == kind
     fitted, _ = load_fitted(run.path)

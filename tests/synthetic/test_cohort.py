@@ -134,10 +134,20 @@ def test_another_cohort_or_something_else_in_the_folder_is_kept(cohort: Path, tm
     assert (tmp_path / "cohort.csv").read_text() == "mine"
 
 
+def listen() -> None:
+    """Hear Ctrl-C also where the tests run in the background of a shell, which has its children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_all_workers(tmp_path: Path) -> None:
     """Interrupted after the first patient, the command ends with 130 long before the last one."""
     words = [sys.executable, "-m", "restain.cli.main", "synth", str(tmp_path), "--patients", "40", "--size", "512"]
-    process = subprocess.Popen([*words, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [*words, "--workers", "2"],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=listen,
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".state/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)

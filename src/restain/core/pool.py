@@ -15,8 +15,7 @@ from restain.core.progress import console, progress_bar
 
 
 def _begin(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """A worker leaves the progress bar and Ctrl-C to the parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker leaves the progress bar to the parent, and does not outlive it."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     console.quiet = True
     if initializer is not None:
@@ -33,15 +32,12 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Processes that are started in it ignore Ctrl-C from their first moment, while they still import."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes that are started in it never hear Ctrl-C, not even while they import; here it waits for the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

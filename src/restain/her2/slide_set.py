@@ -57,7 +57,8 @@ class FeatureKind:
         """For ``run.json`` (the names as a hash: there may be hundreds)."""
         names = fingerprint(list(self.names)) if self.names else None
         own: dict[str, object] = {"encoder": self.encoder, "version": self.version, "width": self.width}
-        return own | {"mpp": self.mpp, "tile_px": self.tile_px, "names": names, "min_tissue": self.min_tissue}
+        own |= {"mpp": self.mpp, "tile_px": self.tile_px, "names": names}
+        return own if self.min_tissue is None else own | {"min_tissue": self.min_tissue}
 
     def differs(self, other: Mapping[str, object]) -> str | None:
         """What of a ``document`` is not as here, in words, the other first; None where nothing is."""
