@@ -11,10 +11,11 @@ import pytest
 
 from restain.core.errors import RestainError
 from restain.core.files import read_csv
+from restain.her2.cohort_table import slide_stem
 from restain.her2.encoders import Stain, make_encoder
 from restain.her2.features_file import FeatureSet, read_features, write_features
 from restain.her2.labels import HER2
-from restain.her2.slide_set import APART, TILE_PX, SlideSet, drawn, kind_of, read_slide_set, slide_stem
+from restain.her2.slide_set import APART, TILE_PX, SlideSet, drawn, kind_of, read_slide_set
 from restain.her2.splits import held_out
 from tests.her2.cohort import write, write_cohort, write_rows
 

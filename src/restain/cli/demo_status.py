@@ -22,7 +22,7 @@ from restain.her2.labels import HER2
 from restain.her2.predict import load_predictor, predict
 from restain.her2.recipes import load_recipe
 from restain.her2.run import score_images
-from restain.her2.slide_set import read_slide_set, slide_stem
+from restain.her2.slide_set import read_slide_set
 from restain.her2.train_run import random_split, train_status
 from restain.report import Note, PictureRow, PictureTable, Section, Table, Text, photo
 from restain.slides import read_image
@@ -121,9 +121,7 @@ def predict_status(
     found = []
     for name in tested:
         he = rows[name].he
-        document = predict(
-            predictor, folders[Stain.he] / f"{slide_stem(str(he))}.h5", out / "predictions" / name, slide=he
-        )
+        document = predict(predictor, data.patients[name].he[0], out / "predictions" / name, slide=he)
         found.append(
             Status(
                 name,

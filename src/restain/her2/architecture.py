@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -16,7 +15,7 @@ from restain.core.errors import RestainError
 from restain.her2.bag import Bag
 from restain.her2.base import MODELS, SlideModel, build_model
 from restain.her2.released import without_wrapper
-from restain.training.architecture import Shapes, mismatches
+from restain.training.architecture import Shapes, misfit
 
 PROBE = 48
 """Tiles of a bag that shows which tensors predicting needs."""
@@ -104,12 +103,7 @@ class Search:
 
     def cost(self, sizes: Sizes) -> tuple[float, int]:
         """How many names only one side has, and how many shapes differ."""
-        ours = self.shapes(sizes)
-        if ours is None:
-            return math.inf, 0
-        differ = mismatches(self._theirs, ours)
-        lone = sum(one.theirs is None or one.ours is None for one in differ)
-        return lone, len(differ) - lone
+        return misfit(self._theirs, self.shapes(sizes))
 
     def best(self, sizes: Sizes) -> Sizes:
         """The sizes that fit best, with all else as in ``sizes``; the config of ``sizes`` where none fits better."""

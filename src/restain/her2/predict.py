@@ -20,7 +20,7 @@ from restain.her2.calibration import probabilities
 from restain.her2.features_file import FeatureSet
 from restain.her2.heat_map import Heat, draw, heats, write_polygons
 from restain.her2.peak import Peak
-from restain.her2.predict_input import Given, Reading, Source, read_sources, require_folder_name
+from restain.her2.predict_input import Given, Reading, Source, read_sources
 from restain.her2.slide_set import join
 from restain.her2.train import Fitted
 from restain.her2.train_run import load_fitted
@@ -157,11 +157,10 @@ def predict_slides(
         What ``prediction.json`` says.
 
     Raises:
-        RestainError: features of another kind than the models', a slide that is not that of its features, an encoder
-            that must be named, or a patient's name that cannot be a folder's.
+        RestainError: features of another kind than the models', a slide that is not that of its features, or an
+            encoder that must be named.
         ItemError: no H&E, no tissue, no tile, NaN, or a file that cannot be read or written.
     """
-    require_folder_name(patient)
     began, peak = time.monotonic(), Peak()
     with replacing(out):
         given = read_sources(predictor.features, predictor.path, sources, reading)

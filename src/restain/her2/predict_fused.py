@@ -17,7 +17,7 @@ from restain.core.runs import RunFolder
 from restain.her2.fusion import Array, Pool, Reader, percent_rows
 from restain.her2.peak import Peak
 from restain.her2.predict import Joined, Predictor, conclude, load_predictor, replacing
-from restain.her2.predict_input import Reading, Source, read_sources, require_folder_name
+from restain.her2.predict_input import Reading, Source, read_sources
 from restain.her2.routes import FUSION
 from restain.her2.virtual import PatientSlide, stain_and_score
 from restain.infer.apply import StainOptions
@@ -141,7 +141,6 @@ def predict_fused(
         RestainError: as ``predict_slides``; features without their slide.
         ItemError: as ``predict_slides``; a slide cannot be stained or scored.
     """
-    require_folder_name(patient)
     began, peak = time.monotonic(), Peak()
     predictor = fusion.predictor
     with replacing(out):

@@ -19,7 +19,6 @@ from restain.core.errors import RestainError
 from restain.core.items import fingerprint
 from restain.her2.bag import Bag
 from restain.her2.cohort_table import Patient, read_patients
-from restain.her2.cohort_table import slide_stem as slide_stem
 from restain.her2.features_file import UNSAID, FeatureSet, not_said, read_features
 from restain.her2.labels import ClassSet
 

@@ -16,13 +16,12 @@ from restain.core.files import read_csv, remove_stale, write_csv
 from restain.core.items import lock
 from restain.core.progress import progress_bar
 from restain.core.runs import RunFolder
-from restain.data.split import split_groups
 from restain.her2.base import MODELS, build_model
 from restain.her2.labels import ClassSet
 from restain.her2.pretrained import Pretrained, require_encoder_model
 from restain.her2.recipes import Recipe, recipe_of
 from restain.her2.slide_set import SlideSet
-from restain.her2.splits import SPLITS, require_classes, require_disjoint
+from restain.her2.splits import held_out, require_classes, require_disjoint
 from restain.her2.standard import Standard
 from restain.her2.train import Epoch, Fitted, fit
 from restain.nn.devices import Accelerator, Precision, make_fabric
@@ -60,16 +59,7 @@ def random_split(data: SlideSet, val: float, seed: int) -> dict[str, tuple[str, 
     Raises:
         RestainError: no share, a patient in two splits, nobody to validate, or a single class to learn from.
     """
-    if not 0 < val < 1:
-        raise RestainError(f"--val {val:g}: give a share of the patients between 0 and 1.")
-    split = data.given or dict.fromkeys(data.patients, "train")
-    parts = {part: tuple(name for name in data.patients if split[name] == part) for part in SPLITS}
-    if not parts["val"]:
-        levels = {name: str(data.labels[name]) for name in parts["train"]}
-        chosen = split_groups(levels, {"train": 1 - val, "val": val}, seed)
-        parts |= {part: tuple(name for name in levels if chosen[name] == part) for part in ("train", "val")}
-    if not parts["train"] or not parts["val"]:
-        raise RestainError(f"{len(data.patients)} patients are too few to train and validate.")
+    parts = held_out(data.labels, data.given, val, seed)
     require_disjoint(parts)
     require_classes([data.labels[name] for name in parts["train"]], data.classes.names, "training split")
     return parts

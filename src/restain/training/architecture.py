@@ -72,6 +72,15 @@ def mismatches(theirs: Shapes, ours: Shapes) -> list[Mismatch]:
     return found
 
 
+def misfit(theirs: Shapes, ours: Shapes | None) -> tuple[float, int]:
+    """How many names only one side has, and how many shapes differ; infinite where ours cannot be built."""
+    if ours is None:
+        return math.inf, 0
+    differ = mismatches(theirs, ours)
+    lone = sum(one.theirs is None or one.ours is None for one in differ)
+    return lone, len(differ) - lone
+
+
 def shapes_of(method: str, config: Any) -> dict[str, tuple[int, ...]] | None:
     """What all networks of a method need, without making them; None where these settings cannot be built.
 
@@ -148,12 +157,7 @@ class _Search:
 
     def cost(self, config: Any) -> tuple[float, int]:
         """How many names only one side has, and how many shapes differ."""
-        ours = self.network(config)
-        if ours is None:
-            return math.inf, 0
-        differ = mismatches(self._theirs, ours)
-        lone = sum(one.theirs is None or one.ours is None for one in differ)
-        return lone, len(differ) - lone
+        return misfit(self._theirs, self.network(config))
 
     def matters(self, config: Any, field: str, values: list[Any]) -> bool:
         """Whether another of ``values`` changes the networks."""
