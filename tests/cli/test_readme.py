@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,11 @@ SMALL = {
         "--folds", "2", "--resamples", "100", "--workers", "1",
         "--set", "width=16", "depth=1", "prompts=4", "training.epochs=1", "training.min_epochs=1",
     ],
+    "study new": ["--pairs", "2"],
     "import": ["--stainer.generator_width", "4", "--stainer.discriminator_width", "4"],
 }  # fmt: skip
-LENGTHY = ("demo",)
-"""Run by `make demo`."""
+LENGTHY = ("demo", "serve")
+"""Run by `make demo` and by tests/browser."""
 
 
 def commands(text: str) -> list[list[str]]:
@@ -100,6 +102,8 @@ def test_every_command_runs(document: str, tmp_path: Path, monkeypatch: pytest.M
         write_ihc(tmp_path / "ihc.ome.tif")
     if "her2 features cohort.csv" in path.read_text():
         write_cohort(tmp_path)
+    if "study new" in path.read_text():
+        shutil.copytree(tmp_path / "pairs" / "HE" / "test", tmp_path / "virtual")
     (tmp_path / "points.csv").write_text("x,y,name\n100,120,a\n300.5,200,b\n")
     for words in commands(path.read_text()):
         if words[0] in LENGTHY:

@@ -20,6 +20,7 @@ from restain.nn.backbones import VGG19_FILE
 from restain.nn.resnet import RESNET18_FILE
 from restain.nn.weights import cached_weights
 from restain.stainers.base import STAINERS
+from restain.web.app import STATIC
 
 
 def examine(weights: Path | None = None) -> list[dict[str, Any]]:
@@ -37,6 +38,7 @@ def examine(weights: Path | None = None) -> list[dict[str, Any]]:
         ("tifffile", "OME-TIFF"),
         ("imagecodecs", "JPEG tiles in TIFF"),
         ("lightning-fabric", "training"),
+        ("fastapi", "restain serve"),
     ):
         try:
             rows.append({"check": name, "ok": True, "finding": f"{metadata.version(name)} ({what})"})
@@ -54,6 +56,8 @@ def examine(weights: Path | None = None) -> list[dict[str, Any]]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append({"check": "free disk here", "ok": free > 5, "finding": f"{free:.0f} GiB"})
     rows.append({"check": "stainers", "ok": True, "finding": ", ".join(entry.name for entry in STAINERS)})
+    pages = "built" if (STATIC / "index.html").is_file() else "not built: install Node.js 20.19 or later, run `make web`"
+    rows.append({"check": "pages of restain serve", "ok": None, "finding": pages})
     for network, file, without in (
         ("VGG19", VGG19_FILE, "pix2pixhd's VGG term is left out"),
         ("ResNet-18", RESNET18_FILE, "wavelet_pix2pix's encoder begins at random"),

@@ -32,7 +32,9 @@ COMMANDS = {
     "rank": "rank results as the BCI challenge did",
     "submission": "check a challenge submission: names, count, size, 8 bit",
     "domain": "compare nuclei and stained membranes of virtual and real IHC",
+    "study": "blinded reading: real and generated images, graded by readers",
     "downstream": "train a classifier on virtual IHC, test it on real IHC",
+    "serve": "viewer, landmarks, reading room, runs and reports in the browser",
     "doctor": "environment, devices, weights, readers",
 }
 """Each is a module of this package with ``run(argv) -> exit code`` (a name that Python reserves ends in ``_``)."""

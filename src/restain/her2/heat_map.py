@@ -20,6 +20,9 @@ from restain.slides import Slide
 
 RGB = NDArray[np.uint8]
 
+PICTURE, POLYGONS = "attention.png", "attention.geojson"
+"""Names of the files of one slide."""
+
 SIDE = 1536
 """Longest side of the picture, px."""
 LEAST_SIDE = 768

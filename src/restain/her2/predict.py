@@ -18,7 +18,7 @@ from restain.core.files import write_json
 from restain.core.runs import RunFolder
 from restain.her2.calibration import probabilities
 from restain.her2.features_file import FeatureSet
-from restain.her2.heat_map import Heat, draw, heats, write_polygons
+from restain.her2.heat_map import PICTURE, POLYGONS, Heat, draw, heats, write_polygons
 from restain.her2.peak import Peak
 from restain.her2.predict_input import Given, Reading, Source, read_sources
 from restain.her2.slide_set import join
@@ -29,7 +29,7 @@ from restain.slides import open_slide, write_image
 
 Array = NDArray[np.float64]
 
-DOCUMENT, PICTURE, POLYGONS = "prediction.json", "attention.png", "attention.geojson"
+DOCUMENT = "prediction.json"
 
 
 @dataclass(frozen=True)

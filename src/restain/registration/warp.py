@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from restain.core.errors import ItemError
 from restain.core.progress import progress_bar
 from restain.core.workers import cpu_threads
 from restain.registration.transform import Transform
@@ -56,19 +57,25 @@ class WarpedSlide:
     Args:
         he: the H&E; its um/px must be known.
         transform: the registration.
+        white: the colour of the glass, uint8 [3]; None: it is looked for on the whole slide.
+        most: H&E px that a px of the output may need, on average over a block; more is refused when it is read. Only
+            an absurd registration needs more than two, and memory for it would have no bound. None: any number.
 
     Raises:
         MissingResolutionError: the H&E has no um/px.
         ValueError: the transform is of an H&E of another size.
     """
 
-    def __init__(self, he: Slide, transform: Transform) -> None:
+    def __init__(
+        self, he: Slide, transform: Transform, white: NDArray[np.uint8] | None = None, most: float | None = None
+    ) -> None:
         if he.size != tuple(transform.he_size):
             raise ValueError(f"{he.path} has {he.size} px, the transform's H&E {transform.he_size}")
         self._he, self._transform, self.name = he, transform, he.path.name
         self._he_mpp = he.require_mpp()
         self._fade = FADE_UM / transform.he_mpp
-        self.white = glass_colour(he.thumbnail(1024))
+        self._most = most
+        self.white = glass_colour(he.thumbnail(1024)) if white is None else white
 
     def read(
         self, x: float, y: float, width: int, height: int, mpp: float | None = None
@@ -127,6 +134,11 @@ class WarpedSlide:
         across, down = x / np.float32(reduce) - np.float32(0.5), y / np.float32(reduce) - np.float32(0.5)
         left, columns = _needed(across, self._he.size[0], reduce)
         top, rows = _needed(down, self._he.size[1], reduce)
+        if self._most is not None and columns * rows > self._most * max(x.size, 64 * 64):
+            raise ItemError(
+                f"{self.name}: the registration shrinks it beyond measure ({columns} x {rows} px to {x.shape[1]} x "
+                f"{x.shape[0]}). Register the slides again."
+            )
         mpp = None if reduce == 1 else reduce * self._he_mpp
         pixels = self._he.read(left * reduce, top * reduce, columns, rows, mpp)
         sampled = cv2.remap(

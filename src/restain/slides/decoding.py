@@ -53,7 +53,7 @@ def load_image(path: Path) -> Image.Image:
     """
     with readable(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata is no reason for a word
-        with _no_pillow_limit():
+        with no_pillow_limit():
             image = Image.open(path, formats=FORMATS)
         with image:
             check_size(path, *image.size)
@@ -166,7 +166,7 @@ def _pillow_rgb(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _no_pillow_limit() -> Iterator[None]:
+def no_pillow_limit() -> Iterator[None]:
     """Lift Pillow's own size limit while an image is opened: ``check_size`` judges it, with a better message."""
     with _pillow_limit:
         limit = Image.MAX_IMAGE_PIXELS

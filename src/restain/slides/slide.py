@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restain.core.errors import MissingResolutionError, RestainError
 from restain.slides.decoding import is_tiff
-from restain.slides.resampling import resample, span
+from restain.slides.resampling import SUPPORT, resample, span
 from restain.slides.resolution import single
 from restain.slides.sources import ImageSource, OpenSlideSource, Source, openslide_vendor
 from restain.slides.tiff_source import TiffSource
@@ -136,6 +136,19 @@ class Slide:
         factor = 1.0 if mpp is None else mpp / self.require_mpp()
         return self._read(x, y, width, height, factor, factor)
 
+    def read_reduced(self, x: float, y: float, width: int, height: int, downsample: float) -> NDArray[np.uint8]:
+        """As ``read``, with ``downsample`` level-0 pixels to a pixel; also where nobody knows the um/px."""
+        if not (math.isfinite(downsample) and downsample > 0):
+            raise ValueError(f"a downsample must be positive, not {downsample}")
+        return self._read(x, y, width, height, downsample, downsample)
+
+    def cost(self, width: int, height: int, downsample: float) -> int:
+        """Stored pixels that reading such a region decodes, at most: tiles and strips are decoded whole."""
+        number = self._level_for(downsample, downsample)
+        level, (wide, tall) = self._levels[number], self._source.blocks[number]
+        columns = _touched(width, downsample / level.downsample_x, wide, level.width)
+        return columns * _touched(height, downsample / level.downsample_y, tall, level.height)
+
     def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
         """The whole slide, its longest side at most ``max_side`` (never enlarged), uint8 [height, width, 3]."""
         width, height = self.size
@@ -185,11 +198,7 @@ class Slide:
         if width <= 0 or height <= 0:
             raise ValueError(f"a region must have a positive size, not {width} x {height}")
         out = np.full((height, width, 3), 255, np.uint8)
-        number = max(
-            index
-            for index, level in enumerate(self._levels)
-            if index == 0 or (level.downsample_x <= fx * FINER and level.downsample_y <= fy * FINER)
-        )
+        number = self._level_for(fx, fy)
         level = self._levels[number]
         columns, rows = _inside(x, fx, width, self.size[0]), _inside(y, fy, height, self.size[1])
         # in the level's own pixels: left edge and step
@@ -204,6 +213,14 @@ class Slide:
                 corner, size = (x + left * sx, y + top * sy), (right - left, bottom - top)
                 out[top:bottom, left:right] = self._resample(number, corner, (sx, sy), size)
         return out
+
+    def _level_for(self, fx: float, fy: float) -> int:
+        """The coarsest level that is no coarser than ``fx`` by ``fy`` level-0 pixels."""
+        return max(
+            index
+            for index, level in enumerate(self._levels)
+            if index == 0 or (level.downsample_x <= fx * FINER and level.downsample_y <= fy * FINER)
+        )
 
     def _resample(
         self, number: int, corner: tuple[float, float], step: tuple[float, float], size: tuple[int, int]
@@ -227,6 +244,12 @@ def _inside(start: float, step: float, count: int, extent: int) -> range:
     low = math.ceil(-start / step - 0.5 - 1e-9)
     high = math.ceil((extent - start) / step - 0.5 - 1e-9)
     return range(min(count, max(0, low)), max(0, min(count, high)))
+
+
+def _touched(count: int, step: float, block: int, extent: int) -> int:
+    """Stored pixels along one axis of the blocks that ``count`` output pixels of ``step`` touch, at most."""
+    stored = math.ceil(count * step) + 2 * math.ceil(SUPPORT * max(1.0, step)) + 2
+    return min(-(-(stored - 1) // block) + 1, -(-extent // block)) * block
 
 
 def _open_source(path: Path) -> Source:

@@ -16,6 +16,8 @@ from restain.slides.resolution import Resolution, from_openslide
 
 _BLOCK = 256
 """Side of the blocks in which levels of a broken factor are read."""
+_UNKNOWN_BLOCK = 1024
+"""Side of the tiles of formats whose tiles OpenSlide does not tell; theirs are smaller."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ class Source(Protocol):
         bounds: the part of level 0 that is the slide (x, y, width, height), in stored level-0 pixels; all of it but for
             scanners that name the scanned area.
         resolution: um/px of level 0 along x and y; None where the file does not say.
+        blocks: (width, height) of the tiles or strips that are decoded whole, for every level; (1, 1): any box.
     """
 
     reader: str
     levels: list[Level]
+    blocks: list[tuple[int, int]]
     bounds: tuple[int, int, int, int]
     resolution: Resolution | None
 
@@ -84,6 +88,14 @@ class OpenSlideSource:
         self.reader = f"OpenSlide ({properties.get('openslide.vendor', 'unknown vendor')})"
         self.resolution = from_openslide(properties)
         self.levels = levels_of([(int(w), int(h)) for w, h in self._slide.level_dimensions])
+        sides = [
+            [
+                int(properties.get(f"openslide.level[{number}].tile-{name}", _UNKNOWN_BLOCK))
+                for name in ("width", "height")
+            ]
+            for number in range(len(self.levels))
+        ]
+        self.blocks = [(max(1, width), max(1, height)) for width, height in sides]
         self._downsamples = [float(value) for value in self._slide.level_downsamples]
         whole = (0, 0, *self._slide.dimensions)
         x, y, width, height = (
@@ -136,6 +148,7 @@ class ImageSource:
         self._image = load_image(path)
         self.reader = "Pillow"
         self.levels = levels_of([self._image.size])
+        self.blocks = [(1, 1)]
         self.resolution: Resolution | None = None
         self.bounds = (0, 0, *self._image.size)
 

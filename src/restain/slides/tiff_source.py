@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import threading
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from restain.core.errors import UnreadableImageError
-from restain.slides.decoding import check_size, readable, to_rgb
+from restain.slides.decoding import check_size, no_pillow_limit, readable, to_rgb
 from restain.slides.resolution import from_ome, from_tiff
 from restain.slides.sources import levels_of
 
@@ -40,7 +42,8 @@ class TiffSource:
         self._cache: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
         self._cached = 0
         with readable(path):
-            self._tiff = tifffile.TiffFile(path)
+            # one file is read, never those that its metadata name: they could lie anywhere
+            self._tiff = tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False)
             try:
                 self._open()
             except BaseException:
@@ -56,9 +59,12 @@ class TiffSource:
         # OME-TIFF names its picture first; in others a thumbnail may lead
         series = tiff.series[0] if tiff.is_ome else max(tiff.series, key=lambda item: item.size)
         self._planes: list[list[_Plane]] = []
+        self.blocks: list[tuple[int, int]] = []
         sizes = []
         for level in series.levels:
             planes = [_Plane(page, page.keyframe) for page in level.pages if page is not None and page.keyframe]
+            if any(plane.page.parent is not tiff for plane in planes):
+                raise ValueError("its pictures lie in other files")
             samples = planes[0].keyframe.samplesperpixel
             if not (len(planes) == 1 and samples in (1, 2, 3, 4)) and not (len(planes) == 3 and samples == 1):
                 raise UnreadableImageError(
@@ -77,6 +83,7 @@ class TiffSource:
             self.resolution = from_tiff(first, tiff.imagej_metadata if tiff.is_imagej else None)
         length = self._path.stat().st_size
         for planes in self._planes:
+            blocks = []
             for plane in planes:
                 ends = np.asarray(plane.page.dataoffsets, np.int64) + np.asarray(plane.page.databytecounts, np.int64)
                 if ends.size and int(ends.max()) > length:
@@ -91,7 +98,9 @@ class TiffSource:
                     else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
                 )
                 check_size(self._path, int(columns), int(rows))
+                blocks.append((1, 1) if self._plain(plane) else (int(columns), int(rows)))
                 plane.keyframe.decode  # noqa: B018 - builds the decoder here, because that is not safe in threads
+            self.blocks.append(max(blocks))
 
     def _next_directory(self) -> int:
         """Where the last directory that could be read says the next one is: 0 in a whole file."""
@@ -127,11 +136,8 @@ class TiffSource:
         else:
             tall, wide = min(keyframe.rowsperstrip, keyframe.imagelength), keyframe.imagewidth
         across, down = -(-keyframe.imagewidth // wide), -(-keyframe.imagelength // tall)
-        if plane.page.is_memmappable and not separate:  # plain samples in one piece, however large: no copy of it
-            shape = (keyframe.imagelength, keyframe.imagewidth, keyframe.samplesperpixel)
-            stored = np.dtype(keyframe.dtype).newbyteorder(self._tiff.byteorder)
-            samples = np.memmap(self._path, stored, "r", int(plane.page.dataoffsets[0]), shape)
-            return np.array(samples[y : y + height, x : x + width], keyframe.dtype)
+        if self._plain(plane):
+            return self._read_plain(plane, x, y, width, height)
         out = np.zeros((height, width, keyframe.samplesperpixel), keyframe.dtype)
         for sample in range(keyframe.samplesperpixel if separate else 1):
             for row in range(y // tall, (y + height - 1) // tall + 1):
@@ -145,6 +151,25 @@ class TiffSource:
                     here = slice(sample, sample + 1) if separate else slice(None)
                     out[y0 - y : y1 - y, x0 - x : x1 - x, here] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
         return out
+
+    @staticmethod
+    def _plain(plane: _Plane) -> bool:
+        """Whether the samples lie in one piece, pixel by pixel and not compressed: however large, a box is read."""
+        keyframe = plane.keyframe
+        separate = keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and keyframe.samplesperpixel > 1
+        return bool(plane.page.is_memmappable) and not separate
+
+    def _read_plain(self, plane: _Plane, x: int, y: int, width: int, height: int) -> NDArray[Any]:
+        """A box of plain samples. Not mapped into memory: a file cut short meanwhile would end the process."""
+        keyframe = plane.keyframe
+        stored = np.dtype(keyframe.dtype).newbyteorder(self._tiff.byteorder)
+        box = np.empty((height, width, keyframe.samplesperpixel), stored)
+        pixel = keyframe.samplesperpixel * stored.itemsize
+        start, handle = int(plane.page.dataoffsets[0]) + x * pixel, self._tiff.filehandle.fileno()
+        for row in range(height):
+            if os.preadv(handle, [box[row].data], start + (y + row) * keyframe.imagewidth * pixel) != width * pixel:
+                raise ValueError("the file ends early")
+        return box.astype(keyframe.dtype, copy=False)
 
     def _segment(self, level: int, number: int, plane: _Plane, index: int) -> NDArray[Any] | None:
         """A decoded tile or strip [height, width, samples]; None for one that was never written."""
@@ -162,6 +187,7 @@ class TiffSource:
         if len(data) != size:
             raise ValueError(f"tile {index} ends early: {len(data)} of {size} bytes")
         keyframe = plane.keyframe
+        _check_announced(data, keyframe, index)
         options = {"jpegtables": keyframe.jpegtables} if keyframe.jpegtables is not None else {}
         decoded = keyframe.decode(data, index, **options)[0]
         if decoded is None:
@@ -181,3 +207,21 @@ class TiffSource:
             self._cache.clear()
             self._cached = 0
         self._tiff.close()
+
+
+def _check_announced(data: bytes, keyframe: tifffile.TiffPage, index: int) -> None:
+    """Refuse a tile that would decode to far more pixels than its place holds (a decompression bomb).
+
+    Other compressions decode into memory of the tile's size; those with a header of their own believe the header.
+    """
+    if keyframe.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
+        return
+    try:
+        with no_pillow_limit(), Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000", "WEBP", "PNG")) as announced:
+            width, height = announced.size
+    except (OSError, SyntaxError, ValueError):  # the decoder will say what is wrong
+        return
+    wide, tall = (keyframe.tilewidth, keyframe.tilelength) if keyframe.is_tiled else (keyframe.imagewidth, 0)
+    tall = tall or min(keyframe.rowsperstrip, keyframe.imagelength)
+    if width * height > 4 * max(wide * tall, 4096):
+        raise ValueError(f"tile {index} holds {width} x {height} pixels in place of {wide} x {tall}")
