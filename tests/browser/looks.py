@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -50,7 +51,8 @@ class Look:
         """[2, 2], from grid px to screen px."""
         angle = np.radians(self.rotation)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        return np.diag([-1.0 if self.flip else 1.0, 1.0]) @ turn * self.scale
+        matrix: Points = np.diag([-1.0 if self.flip else 1.0, 1.0]) @ turn * self.scale
+        return matrix
 
     def to_screen(self, points: Points) -> Points:
         """[n, 2] grid px to px of the pane."""
@@ -86,7 +88,14 @@ def pixels(place: Locator) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB"))
 
 
-def expected(slide: Path, look: Look, places: Points) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+@lru_cache(8)
+def whole(slide: Path) -> NDArray[np.float64]:
+    """All pixels of a slide, float64 [H, W, 3]."""
+    with open_slide(slide) as opened:
+        return np.asarray(opened.read(0, 0, *opened.size, opened.require_mpp()), np.float64)
+
+
+def expected(slide: Path, look: Look, places: Points) -> tuple[Points, NDArray[np.bool_]]:
     """The mean colours that a slide has in 3 x 3 px of a pane around these places, from the slide itself.
 
     Args:
@@ -97,15 +106,15 @@ def expected(slide: Path, look: Look, places: Points) -> tuple[NDArray[np.float6
     Returns:
         float [n, 3] in 0 to 255; which places lie on the slide.
     """
-    with open_slide(slide) as opened:
-        width, height = opened.size
-        picture = np.asarray(opened.read(0, 0, width, height, opened.require_mpp()), np.float64)
+    picture = whole(slide)
+    height, width = picture.shape[:2]
     steps = np.arange(-1.25, 1.5, 0.5)
     around = places[:, None] + np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
     at = np.floor(look.to_grid(around.reshape(-1, 2))).astype(int).reshape(len(places), -1, 2)
-    inside = ((at >= 0) & (at < np.array([width, height]))).all(axis=(1, 2))
+    inside: NDArray[np.bool_] = np.asarray(((at >= 0) & (at < np.array([width, height]))).all(axis=(1, 2)))
     at[~inside] = 0
-    return picture[at[..., 1], at[..., 0]].mean(axis=1), inside
+    colours: Points = picture[at[..., 1], at[..., 0]].mean(axis=1)
+    return colours, inside
 
 
 def agreement(shown: Pixels, slide: Path, look: Look, region: tuple[float, float] = (0.0, 1.0)) -> float:
@@ -126,3 +135,16 @@ def agreement(shown: Pixels, slide: Path, look: Look, region: tuple[float, float
     seen = np.mean(near, axis=0)
     assert inside.sum() > 150
     return float(np.corrcoef(seen[inside].ravel(), colours[inside].ravel())[0, 1])
+
+
+def drag(page: Page, stage: Locator, by: tuple[int, int]) -> None:
+    """Drag from the middle of a pane."""
+    box = stage.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by[0] / 2, y + by[1] / 2, steps=3)
+    page.mouse.move(x + by[0], y + by[1], steps=3)
+    page.wait_for_timeout(150)  # no flick
+    page.mouse.up()

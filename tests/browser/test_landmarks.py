@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from restain.cli.main import main
 from restain.registration import Transform, read_landmarks
-from restain.slides import open_slide
 from tests.browser.conftest import serious
-from tests.browser.looks import Look, address, agreement, pixels
-from tests.web.conftest import workspace  # noqa: F401
+from tests.browser.looks import Look, address, agreement, pixels, whole
 from tests.web.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ SIDES = ("he", "ihc")
 @pytest.fixture(scope="module")
 def served(
     serve: Callable[..., str],
-    workspace: Workspace,  # noqa: F811
+    workspace: Workspace,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, Path]:
     """A folder with two slides that are not registered, into which may be written, and its server."""
@@ -45,7 +42,7 @@ def served(
 
 
 @pytest.fixture(scope="module")
-def truth(workspace: Workspace) -> tuple[Points, Points]:  # noqa: F811
+def truth(workspace: Workspace) -> tuple[Points, Points]:
     """Five true pairs of the second patient, far from each other and inside of both slides."""
     he, ihc = read_landmarks(workspace.landmarks)
     corners = np.array([[150, 250], [850, 200], [800, 900], [250, 850], [500, 500]])
@@ -113,7 +110,7 @@ def test_picks_saves_and_registers(
     picker: Page,
     served: tuple[str, Path],
     truth: tuple[Points, Points],
-    workspace: Workspace,  # noqa: F811
+    workspace: Workspace,
 ) -> None:
     he, ihc = truth
     says, rows = picker.get_by_test_id("says"), picker.get_by_test_id("pair")
@@ -150,12 +147,7 @@ def test_picks_saves_and_registers(
     picker.get_by_test_id("replace").click()  # the name is taken now
     picker.get_by_test_id("saved-path").wait_for()
 
-    quick = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-m", "restain.cli.main", *words[1:], "--elastic", "false", "--blocks", "1"],
-        check=True,
-        env=quick,
-    )
+    assert main([*words[1:], "--elastic", "false"]) == 0
     transform = Transform.load(Path(words[words.index("--out") + 1]) / "transform.json")
     grid = np.stack(np.meshgrid([250.0, 500, 750], [250.0, 500, 750]), axis=-1).reshape(-1, 2)
     off = np.linalg.norm(transform.ihc_to_he(grid) - workspace.truth(1).ihc_to_he(grid), axis=1)
@@ -224,7 +216,7 @@ def test_locked_panes_and_preview(
     picker: Page,
     served: tuple[str, Path],
     truth: tuple[Points, Points],
-    workspace: Workspace,  # noqa: F811
+    workspace: Workspace,
 ) -> None:
     lock = picker.get_by_test_id("lock")
     assert lock.is_disabled()
@@ -251,7 +243,7 @@ def test_locked_panes_and_preview(
     assert agreement(shown, served[1] / "ihc.ome.tif", seen, (0.52, 0.8)) > 0.85
     left = np.random.default_rng(0).uniform([0.25, 0.2], [0.48, 0.8], (2000, 2)) * seen.size
     grid = seen.to_grid(left)
-    colours, inside = around(served[1] / "he.ome.tif", workspace.truth(1).ihc_to_he(grid))
+    colours, inside = around(served[1] / "he.ome.tif", np.asarray(workspace.truth(1).ihc_to_he(grid), np.float64))
     at = np.floor(left).astype(int)
     near = [shown[at[:, 1] + dy, at[:, 0] + dx].astype(float) for dx in (-4, 0, 4) for dy in (-4, 0, 4)]
     assert np.corrcoef(np.mean(near, axis=0)[inside].ravel(), colours[inside].ravel())[0, 1] > 0.5
@@ -261,21 +253,20 @@ def test_locked_panes_and_preview(
     assert len(pairs(picker)) == 5
 
 
-def around(slide: Path, points: Points) -> tuple[Points, Any]:
+def around(slide: Path, points: Points) -> tuple[Points, NDArray[np.bool_]]:
     """Colours of a slide around level-0 points, blurred over some 8 px."""
-    with open_slide(slide) as opened:
-        width, height = opened.size
-        picture = np.asarray(opened.read(0, 0, width, height, opened.require_mpp()), np.float64)
-    inside = ((points >= 8) & (points < np.array([width, height]) - 8)).all(axis=1)
+    picture = whole(slide)
+    height, width = picture.shape[:2]
+    inside: NDArray[np.bool_] = np.asarray(((points >= 8) & (points < np.array([width, height]) - 8)).all(axis=1))
     at = np.where(inside[:, None], points, 8).astype(int)
     near = [picture[at[:, 1] + dy, at[:, 0] + dx] for dx in (-5, 0, 5) for dy in (-5, 0, 5)]
     return np.mean(near, axis=0), inside
 
 
-def test_an_outlier_is_marked_and_files_load(picker: Page, served: tuple[str, Path], workspace: Workspace) -> None:  # noqa: F811
+def test_an_outlier_is_marked_and_files_load(picker: Page, served: tuple[str, Path], workspace: Workspace) -> None:
     he, ihc = read_landmarks(workspace.landmarks)
     he[7] += 120
-    keep = ((he > 0) & (he < 1024)).all(axis=1)
+    keep: NDArray[np.bool_] = np.asarray(((he > 0) & (he < 1024)).all(axis=1))
     keep[12:] = False
     rows = np.concatenate([he, ihc], axis=1)[keep]
     file = served[1] / "given.csv"

@@ -19,7 +19,9 @@ import pytest
 from restain.cli.main import main
 from restain.core.files import read_csv
 from restain.slides import read_image
+from restain.study.answers import read_answers
 from restain.study.design import Design, Made, new_study
+from restain.study.files import answer_rows
 from tests.browser.conftest import serious
 from tests.study.studies import LEVELS, make_study, write_folders
 
@@ -64,10 +66,10 @@ class Room:
         assert start.evaluate("button => button === document.activeElement")
         page.keyboard.press("Enter")
 
-    def answers(self, out: Path, reader: str = "alice") -> list[dict[str, str]]:
-        """What is stored, in the reader's order."""
-        assert main(["study", "results", str(self.folder), "--out", str(out)]) == 0
-        return [row for row in read_csv(out / "answers.csv") if row["reader"] == reader]
+    def answers(self, reader: str = "alice") -> list[dict[str, str]]:
+        """What is stored, in the reader's order, as in ``answers.csv`` of ``study results``."""
+        rows = [row for row in answer_rows(read_answers(self.folder)) if row["reader"] == reader]
+        return [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
 
 
 SMALL = ("back", "codes", "full", "lost", "tabs", "session", "damaged", "zoom")
@@ -129,13 +131,15 @@ def test_a_whole_study_with_the_keyboard_alone(page: Page, rooms: dict[str, Room
     page.reload()
     page.get_by_text(f"all {2 * PAIRS} images are answered").wait_for()
 
-    rows = room.answers(tmp_path / "results")
+    out = tmp_path / "results"
+    assert main(["study", "results", str(room.folder), "--out", str(out)]) == 0
+    rows = [row for row in read_csv(out / "answers.csv") if row["reader"] == "alice"]
     assert [(row["pair"], row["image"] == "real") for row in rows] == given
     for row in rows:
         grade, origin = keys_for(pairs.index(row["pair"]), row["image"] == "real")
         assert (row["grade"], row["origin"]) == (LEVELS[int(grade)], {"r": "real", "g": "generated"}[origin])
         assert row["answers"] == "1"
-    summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text())
     graded = {name for name, _ in given}
     equal = sum(pairs.index(name) % 2 == 0 for name in graded) / PAIRS
     assert summary["accuracy"]["alice"] == pytest.approx(equal)
@@ -150,7 +154,7 @@ def keys_for(pair: int, real: bool) -> tuple[str, str]:
     return str(level), "r" if (pair + real) % 3 else "g"
 
 
-def test_going_back_changes_an_answer(page: Page, rooms: dict[str, Room], tmp_path: Path) -> None:
+def test_going_back_changes_an_answer(page: Page, rooms: dict[str, Room]) -> None:
     room = rooms["back"]
     room.login(page)
     for place, grade in enumerate("012", 1):
@@ -173,7 +177,7 @@ def test_going_back_changes_an_answer(page: Page, rooms: dict[str, Room], tmp_pa
     page.get_by_text("Say whether it is real or generated.").first.wait_for()
     press(page, "g", "Enter")
     page.get_by_text("all 4 images are answered").wait_for()
-    rows = room.answers(tmp_path)
+    rows = room.answers()
     assert [row["grade"] for row in rows] == ["0", "", "2+", "3+"]
     assert [row["readable"] for row in rows] == ["yes", "no", "yes", "yes"]
     assert [row["origin"] for row in rows] == ["real", "real", "real", "generated"]
@@ -208,7 +212,7 @@ def test_a_wrong_code_opens_nothing(page: Page, rooms: dict[str, Room]) -> None:
     assert page.locator("[aria-pressed=true]").count() == 0
 
 
-def test_a_full_disk_keeps_the_answer_on_the_page(page: Page, rooms: dict[str, Room], tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_answer_on_the_page(page: Page, rooms: dict[str, Room]) -> None:
     room = rooms["full"]
     room.login(page)
     at(page, 1, 4)
@@ -239,14 +243,12 @@ def test_a_full_disk_keeps_the_answer_on_the_page(page: Page, rooms: dict[str, R
     at(page, 2, 4)
     assert len(tries) >= 2
     assert tries.count(tries[0]) == len(tries)  # the same key each time
-    first, second, *_ = room.answers(tmp_path)
+    first, second, *_ = room.answers()
     assert (first["grade"], first["origin"], first["answers"]) == ("2+", "generated", "1")
     assert second["readable"] == ""
 
 
-def test_an_answer_whose_confirmation_is_lost_is_not_doubled(
-    page: Page, rooms: dict[str, Room], tmp_path: Path
-) -> None:
+def test_an_answer_whose_confirmation_is_lost_is_not_doubled(page: Page, rooms: dict[str, Room]) -> None:
     room = rooms["lost"]
     room.login(page)
     at(page, 1, 4)
@@ -263,10 +265,10 @@ def test_an_answer_whose_confirmation_is_lost_is_not_doubled(
     press(page, "3", "r", "Enter")
     at(page, 2, 4)  # by itself, after a second
     assert lost == [200]
-    assert [row["answers"] for row in room.answers(tmp_path)][:2] == ["1", "0"]
+    assert [row["answers"] for row in room.answers()][:2] == ["1", "0"]
 
 
-def test_two_tabs_of_one_reader(page: Page, rooms: dict[str, Room], tmp_path: Path) -> None:
+def test_two_tabs_of_one_reader(page: Page, rooms: dict[str, Room]) -> None:
     room = rooms["tabs"]
     other = page.context.new_page()
     for tab in (page, other):
@@ -287,7 +289,7 @@ def test_two_tabs_of_one_reader(page: Page, rooms: dict[str, Room], tmp_path: Pa
     page.get_by_text("answered elsewhere").first.wait_for()
     press(page, "3", "Enter")  # changes it knowingly
     at(page, 3, 4)
-    rows = room.answers(tmp_path)
+    rows = room.answers()
     assert [(row["grade"], row["origin"], row["answers"]) for row in rows[:3]] == [
         ("2+", "generated", "1"),
         ("3+", "real", "2"),
@@ -295,7 +297,7 @@ def test_two_tabs_of_one_reader(page: Page, rooms: dict[str, Room], tmp_path: Pa
     ]
 
 
-def test_a_session_that_ends_keeps_the_answer(page: Page, rooms: dict[str, Room], tmp_path: Path) -> None:
+def test_a_session_that_ends_keeps_the_answer(page: Page, rooms: dict[str, Room]) -> None:
     room = rooms["session"]
     room.login(page)
     at(page, 1, 4)
@@ -318,11 +320,11 @@ def test_a_session_that_ends_keeps_the_answer(page: Page, rooms: dict[str, Room]
     page.keyboard.type(room.made.codes["alice"])
     page.keyboard.press("Enter")
     at(page, 2, 4)
-    assert [row["grade"] for row in room.answers(tmp_path)] == ["1+", "", "", ""]
-    assert [row["grade"] for row in room.answers(tmp_path, "bob")] == ["", "", "", ""]
+    assert [row["grade"] for row in room.answers()] == ["1+", "", "", ""]
+    assert [row["grade"] for row in room.answers("bob")] == ["", "", "", ""]
 
 
-def test_an_image_that_cannot_be_shown_is_not_graded(page: Page, rooms: dict[str, Room], tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_shown_is_not_graded(page: Page, rooms: dict[str, Room]) -> None:
     room = rooms["damaged"]
     broken = {"error": "The image is damaged."}
     page.route("**/api/reading/*/image/*", lambda route: route.fulfill(status=422, json=broken))
@@ -338,7 +340,7 @@ def test_an_image_that_cannot_be_shown_is_not_graded(page: Page, rooms: dict[str
     page.unroute("**/api/reading/*/image/*")
     press(page, "u", "Enter")
     at(page, 2, 4)
-    assert [row["readable"] for row in room.answers(tmp_path)] == ["no", "", "", ""]
+    assert [row["readable"] for row in room.answers()] == ["no", "", "", ""]
 
 
 @pytest.fixture
@@ -383,7 +385,7 @@ def test_a_killed_server_is_waited_for(
         at(page, place, 4)
         press(page, grade, "r", "Enter")
     page.get_by_text("all 4 images are answered").wait_for()
-    rows = room.answers(tmp_path / "results")
+    rows = room.answers()
     assert [(row["grade"], row["answers"]) for row in rows] == [("1+", "1"), ("2+", "1"), ("3+", "1"), ("0", "1")]
 
 

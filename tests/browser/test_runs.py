@@ -77,6 +77,7 @@ def ink(page: Page, name: str) -> int:
 
 
 def test_curves_grow_while_the_run_goes_on(page: Page, served: Served) -> None:
+    page.clock.install()
     page.goto(served.page("one"))
     chart(page, "L1").wait_for()
     assert readout(page, "L1") == ["last", "24"]
@@ -85,14 +86,17 @@ def test_curves_grow_while_the_run_goes_on(page: Page, served: Served) -> None:
     assert serious(page) == []
     log = LossLog(served.folder / "one" / "metrics.csv", 600)
     log.write({"epoch": 7, "step": 620, "lr": 2e-4, "D": 0.1, "L1": 3.25})
+    page.clock.run_for(2100)
     page.get_by_text("step 620").first.wait_for()
     assert readout(page, "L1") == ["last", "3.25"]
     log.write({"epoch": 7, "step": 640, "lr": 2e-4, "D": 0.1, "L1": 3, "S1": 7.5})  # a later phase adds a loss
+    page.clock.run_for(2100)
     chart(page, "S1").wait_for()
     assert readout(page, "S1") == ["last", "7.5"]
     assert readout(page, "L1") == ["last", "3"]
 
     LossLog(served.folder / "one" / "metrics.csv", 600)  # resumed from a checkpoint: its table is cut back
+    page.clock.run_for(2100)
     page.get_by_text("step 600").first.wait_for()
     assert readout(page, "L1") == ["last", "24"]
 
@@ -100,17 +104,17 @@ def test_curves_grow_while_the_run_goes_on(page: Page, served: Served) -> None:
 def test_nothing_is_asked_while_nobody_looks(page: Page, served: Served) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/api/run?" in request.url else None)
+    page.clock.install()
     page.goto(served.page("one"))
     chart(page, "L1").wait_for()
-    with page.expect_request(lambda request: "after=" in request.url):
-        pass
+    with page.expect_response(lambda response: "after=" in response.url):
+        page.clock.run_for(2100)
     hide = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
     page.evaluate(hide + "document.dispatchEvent(new Event('visibilitychange')); }", True)
-    page.wait_for_timeout(200)
     before = len(asked)
-    page.wait_for_timeout(2500)
+    page.clock.run_for(60_000)
     assert len(asked) == before
-    with page.expect_request(lambda request: "after=" in request.url, timeout=1500):
+    with page.expect_request(lambda request: "after=" in request.url):
         page.evaluate(hide + "document.dispatchEvent(new Event('visibilitychange')); }", False)
 
 
@@ -165,13 +169,16 @@ def test_two_runs_beside_each_other(page: Page, served: Served) -> None:
     assert serious(page) == []
     page.get_by_role("link", name="Take away one").click()
     page.get_by_role("heading", name="Run", exact=True).wait_for()
+    chart(page, "L1").wait_for()
     assert len(readout(page, "L1")) == 2
 
 
 def test_a_run_that_vanishes_is_told(page: Page, served: Served) -> None:
+    page.clock.install()
     page.goto(served.page("gone", "one"))
     chart(page, "L1").wait_for()
     shutil.rmtree(served.folder / "gone")
+    page.clock.run_for(2100)
     page.get_by_role("alert").get_by_text("gone").wait_for()
     assert len(readout(page, "L1")) == 3  # what was drawn stays
     assert serious(page) == []

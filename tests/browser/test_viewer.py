@@ -1,22 +1,18 @@
-"""The viewer in a real browser: what is drawn, what follows what, what a link keeps, what happens when things break."""
+"""The viewer in a real browser: what is drawn, what follows what, what a link keeps, what keys and mouse do."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tifffile
 
 from restain.registration import Transform
-from restain.slides import open_slide, write_image
 from tests.browser.conftest import CHROMIUM, serious
-from tests.browser.looks import address, agreement, looks, pixels, settle
-from tests.web.conftest import workspace  # noqa: F401
+from tests.browser.looks import address, agreement, drag, looks, pixels, settle
 from tests.web.workspace import HOSTILE, Workspace
 
 if TYPE_CHECKING:
@@ -25,38 +21,9 @@ if TYPE_CHECKING:
 Serve = Callable[..., str]
 
 
-def drag(page: Page, stage: Any, by: tuple[int, int]) -> None:
-    """Drag from the middle of a pane."""
-    box = stage.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + by[0] / 2, y + by[1] / 2, steps=3)
-    page.mouse.move(x + by[0], y + by[1], steps=3)
-    page.wait_for_timeout(150)  # no flick
-    page.mouse.up()
-
-
 @pytest.fixture(scope="module")
-def server(serve: Serve, workspace: Workspace) -> str:  # noqa: F811
+def server(serve: Serve, workspace: Workspace) -> str:
     return serve(workspace.folder)
-
-
-@pytest.fixture(scope="module")
-def fragile(serve: Serve, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:  # noqa: F811
-    """A folder of its own, whose slides may be broken, and its server."""
-    folder = tmp_path_factory.mktemp("fragile")
-    shutil.copy(workspace.ihc, folder / "vanishing.ome.tif")
-    shutil.copy(workspace.he, folder / "damaged.ome.tif")
-    with tifffile.TiffFile(folder / "damaged.ome.tif") as file:
-        page = file.pages[0]
-        place = [(offset, size) for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    with (folder / "damaged.ome.tif").open("r+b") as stream:
-        stream.seek(place[0][0])
-        stream.write(bytes(place[0][1]))
-    with open_slide(workspace.he) as slide:
-        write_image(folder / "plain.png", slide.read(0, 0, 1024, 1024, 0.5))
-    return serve(folder), folder
 
 
 def case(space: Workspace, *virtual: Path, **more: Any) -> dict[str, Any]:
@@ -66,7 +33,7 @@ def case(space: Workspace, *virtual: Path, **more: Any) -> dict[str, Any]:
     return {**found, "virtual": [space.name(path) for path in virtual], **more}
 
 
-def test_draws_slides_where_it_says_and_locks_them(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_draws_slides_where_it_says_and_locks_them(page: Page, server: str, workspace: Workspace) -> None:
     page.goto(address(server, "view", **case(workspace)))
     settle(page)
     transform = Transform.load(workspace.registration)
@@ -96,7 +63,19 @@ def test_draws_slides_where_it_says_and_locks_them(page: Page, server: str, work
         assert np.abs(now.centre - then.centre).max() > 30
 
 
-def test_curtain_moves_by_mouse_and_keyboard(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_maps_points_as_python_does(page: Page, server: str, workspace: Workspace) -> None:
+    page.goto(address(server, "view", **case(workspace)))
+    settle(page)
+    transform = Transform.load(workspace.registration)
+    ihc = np.random.default_rng(0).uniform(-200, 1224, (200, 2))
+    he = transform.ihc_to_he(ihc)
+    code = "points => points.map(([x, y]) => {{ const p = restain.scene.transform.{}({{x, y}}); return [p.x, p.y]; }})"
+    assert np.abs(np.array(page.evaluate(code.format("toHe"), ihc.tolist())) - he).max() < 0.01
+    back = np.array(page.evaluate(code.format("toIhc"), he.tolist()))
+    assert np.abs(transform.ihc_to_he(back) - he).max() < 0.01
+
+
+def test_curtain_moves_by_mouse_and_keyboard(page: Page, server: str, workspace: Workspace) -> None:
     page.goto(address(server, "view", **case(workspace, workspace.virtual)))
     settle(page)
     page.keyboard.press("c")
@@ -144,7 +123,7 @@ def test_curtain_moves_by_mouse_and_keyboard(page: Page, server: str, workspace:
     assert len(looks(page)) == 3
 
 
-def test_overlays_switch_on_and_draw(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_overlays_switch_on_and_draw(page: Page, server: str, workspace: Workspace) -> None:
     page.goto(address(server, "view", **case(workspace)))
     settle(page)
     stage = page.get_by_test_id("stage-ihc")
@@ -167,7 +146,23 @@ def test_overlays_switch_on_and_draw(page: Page, server: str, workspace: Workspa
     assert (np.abs(pixels(stage).astype(int) - plain).max(axis=2) > 30).sum() > 1000
 
 
-def test_a_copied_link_shows_the_same(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_overlays_stay_with_their_case(page: Page, server: str, workspace: Workspace) -> None:
+    page.goto(address(server, "view", **case(workspace, on="membranes,tissue")))
+    settle(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/api/overlay/" in request.url else None)
+    page.get_by_test_id("panel-slides").click()
+    page.get_by_test_id("filter").fill("p0001")
+    page.get_by_test_id("case").click()
+    page.wait_for_function("() => restain.state.he.includes('p0001') && restain.settled?.()")
+    settle(page)
+    assert page.get_by_test_id("overlay-1-tissue").is_checked()  # what was on stays on, where the new case has it
+    assert page.get_by_test_id("overlay-0-membranes").count() == 0
+    assert asked
+    assert all("/api/overlay/tissue/" in url and "p0001" in url and "p0000" not in url for url in asked)
+
+
+def test_a_copied_link_shows_the_same(page: Page, server: str, workspace: Workspace) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     for mode in ("side", "curtain"):
         page.goto("about:blank")
@@ -205,7 +200,7 @@ def test_a_copied_link_shows_the_same(page: Page, server: str, workspace: Worksp
         other.close()
 
 
-def test_mouse_tells_places_on_both_slides(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_mouse_tells_places_on_both_slides(page: Page, server: str, workspace: Workspace) -> None:
     page.goto(address(server, "view", **case(workspace)))
     settle(page)
     he, ihc = looks(page)
@@ -227,13 +222,13 @@ def test_mouse_tells_places_on_both_slides(page: Page, server: str, workspace: W
     assert np.abs(he.to_screen(there)[0] - [cross["x"] - stage["x"], cross["y"] - stage["y"]]).max() < 1.5
     assert page.get_by_test_id("stage-ihc").get_by_test_id("cross").is_hidden()
     bar = page.get_by_test_id("stage-ihc").get_by_test_id("scalebar")
-    um = float(bar.get_attribute("data-um") or 0)
-    assert bar.locator(".bar").evaluate("bar => bar.offsetWidth") == pytest.approx(um / 0.5 * ihc.scale, abs=1)
+    length = float(bar.get_attribute("data-um") or 0) / 0.5 * ihc.scale
+    assert bar.locator(".bar").evaluate("bar => bar.offsetWidth") == pytest.approx(length, abs=1)
 
 
-def test_names_are_text(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_names_are_text(page: Page, server: str, workspace: Workspace) -> None:
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     page.goto(address(server, "view", he=workspace.name(workspace.hostile)))
     settle(page)
     assert page.locator(".pane-head .name").inner_text() == workspace.hostile.name
@@ -248,7 +243,7 @@ def test_names_are_text(page: Page, server: str, workspace: Workspace) -> None: 
     assert page.evaluate("restain.scene.transform !== null")
 
 
-def test_unregistered_slides_move_alone(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_unregistered_slides_move_alone(page: Page, server: str, workspace: Workspace) -> None:
     names = [workspace.name(path) for path in (workspace.other_he, workspace.other_ihc)]
     page.goto(address(server, "view", he=names[0], ihc=names[1]))
     settle(page)
@@ -269,7 +264,7 @@ def test_unregistered_slides_move_alone(page: Page, server: str, workspace: Work
         assert one.scale == pytest.approx(two.scale, rel=1e-3)
 
 
-def test_without_webgl(browser: Browser, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_without_webgl(browser: Browser, server: str, workspace: Workspace) -> None:
     flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-3d-apis", "--disable-webgl"]
     plain = browser.browser_type.launch(executable_path=CHROMIUM, args=flags)
     try:
@@ -283,54 +278,7 @@ def test_without_webgl(browser: Browser, server: str, workspace: Workspace) -> N
         plain.close()
 
 
-def test_a_slide_that_vanishes(page: Page, fragile: tuple[str, Path]) -> None:
-    base, folder = fragile
-    slide = folder / "vanishing.ome.tif"
-    page.goto(address(base, "view", ihc=slide.name, x=512, y=512, z=4))
-    settle(page)
-    slide.rename(folder / "elsewhere")
-    for _ in range(5):
-        page.keyboard.press("+")
-    banner = page.get_by_role("alert").filter(has=page.get_by_role("button", name="Reload"))
-    banner.wait_for()
-    banner.get_by_role("button").click()  # still gone: said, not shown as if it were there
-    page.get_by_role("alert").filter(has_text="vanishing.ome.tif").wait_for()
-    (folder / "elsewhere").rename(slide)
-    page.get_by_role("button", name="Reload").click()
-    settle(page)
-    assert agreement(pixels(page.get_by_test_id("stage-ihc")), slide, looks(page)[0]) > 0.9
-    assert page.get_by_role("alert").filter(visible=True).count() == 0
-
-
-def test_a_damaged_tile_is_hatched_and_counted(page: Page, fragile: tuple[str, Path]) -> None:
-    base, _ = fragile
-    page.goto(address(base, "view", he="damaged.ome.tif", x=512, y=400, z=0.7))
-    page.get_by_test_id("damaged").wait_for()
-    settle(page)
-    assert "4 tiles could not be read" in page.get_by_test_id("damaged").inner_text()
-    (look,) = looks(page)
-    shown = pixels(page.get_by_test_id("stage-he"))
-    x, y = look.to_screen(np.array([[128.0, 128.0]]))[0].astype(int)
-    grey = shown[y - 30 : y + 30, x - 30 : x + 30].astype(int)
-    assert np.ptp(grey, axis=2).max() < 16
-    assert grey.std() > 15  # lines, not glass
-    x, y = look.to_screen(np.array([[700.0, 300.0]]))[0].astype(int)
-    assert np.ptp(shown[y - 30 : y + 30, x - 30 : x + 30].astype(int), axis=2).max() > 30  # its neighbour is drawn
-
-
-def test_um_per_px_unknown(page: Page, fragile: tuple[str, Path]) -> None:
-    base, _ = fragile
-    page.goto(address(base, "view", he="plain.png"))
-    settle(page)
-    bar = page.get_by_test_id("scalebar")
-    assert "um/px unknown" in bar.inner_text()
-    assert bar.locator(".bar").is_hidden()
-    assert "um/px unknown" in page.locator(".pane-head").inner_text()
-    page.mouse.move(500, 450)
-    assert " um" not in page.get_by_test_id("coordinates").inner_text()
-
-
-def test_a_slide_without_small_copies_waits_for_zoom(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_a_slide_without_small_copies_waits_for_zoom(page: Page, server: str, workspace: Workspace) -> None:
     """As the server says it of a huge slide with one level: ``coarsest_z`` below what the view needs."""
     asked: list[str] = []
 
@@ -352,7 +300,7 @@ def test_a_slide_without_small_copies_waits_for_zoom(page: Page, server: str, wo
     assert page.get_by_text("No pyramid").is_hidden()
 
 
-def test_a_server_that_is_away_for_a_while(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_a_server_that_is_away_for_a_while(page: Page, server: str, workspace: Workspace) -> None:
     page.goto(address(server, "view", **case(workspace, x=512, y=512, z=5)))
     settle(page)
     gone = page.get_by_test_id("server-gone")
@@ -367,7 +315,7 @@ def test_a_server_that_is_away_for_a_while(page: Page, server: str, workspace: W
     assert agreement(pixels(page.get_by_test_id("stage-ihc")), workspace.ihc, looks(page)[1]) > 0.9
 
 
-def test_keys_help_and_accessibility(page: Page, server: str, workspace: Workspace) -> None:  # noqa: F811
+def test_keys_help_and_accessibility(page: Page, server: str, workspace: Workspace) -> None:
     page.goto(address(server, "view", **case(workspace, workspace.virtual, on="tissue,dab")))
     settle(page)
     page.get_by_test_id("panel-slides").click()

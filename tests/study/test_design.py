@@ -144,6 +144,7 @@ def test_codes_are_read_aloud_and_stored_as_hashes(tmp_path: Path) -> None:
     assert len({new_code() for _ in range(1000)}) == 1000
     table = tmp_path / "study" / "codes.csv"
     assert table.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "study").stat().st_mode & 0o777 == 0o700  # the truth is in it, and readers may share a computer
     assert table.read_text() == "".join(f"{a},{b}\n" for a, b in [("reader", "code"), *made.codes.items()])
     content = (tmp_path / "study" / "study.sqlite").read_bytes()
     for code in made.codes.values():
@@ -223,6 +224,7 @@ def test_unbalanced_levels_are_said(tmp_path: Path) -> None:
         ({"pairs": 9}, "give 8 pairs, --pairs wants 9. Generate more images, or read fewer: --pairs 8"),
         ({"pairs": 0}, "--pairs 0"),
         ({"seed": -1}, "--seed -1"),
+        ({"seed": 2**63}, "--seed 9223372036854775808"),
         ({"levels": ("0",)}, "--levels 0"),
         ({"levels": ("0", "1+", "2+")}, "has images of level 3+"),
         ({"title": "two\nlines"}, "--title"),
@@ -259,7 +261,7 @@ def test_images_that_spoil_a_study_leave_none(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fake", "real"]
 
 
-@pytest.mark.parametrize("text", ["", "0", "21", "a,a", "a,,b", "x" * 41, "=cmd()", "a\x07"])
+@pytest.mark.parametrize("text", ["", "0", "21", "a,a", "a,,b", "x" * 41, "=cmd()", "a\x07", "all,b", "a|b,c"])
 def test_reader_names_that_are_none(text: str) -> None:
     with pytest.raises(RestainError, match="--readers"):
         reader_names(text)
@@ -330,13 +332,15 @@ def damage(file: Path, kind: str) -> None:
         content = bytearray(file.read_bytes())
         content[4096:] = os.urandom(len(content) - 4096)
         file.write_bytes(content)
+    elif kind == "no text":  # SQLite's message quotes the schema
+        file.write_bytes(file.read_bytes().replace(b"CREATE TABLE study", b"CREATE T\xff\xfeLE study"))
     else:
         with sqlite3.connect(file) as connection:
             connection.execute(kind)
 
 
 DAMAGE = [
-    "gone", "text", "cut", "empty", "noise",
+    "gone", "text", "cut", "empty", "noise", "no text",
     "DROP TABLE study", "DELETE FROM study", "UPDATE study SET levels = '[['", "PRAGMA user_version=9",
     "PRAGMA application_id=1", "CREATE VIEW more AS SELECT 1", "ALTER TABLE pair RENAME TO pears",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,28 @@ def test_chance() -> None:
     assert 0.005 < p < 0.1
     same = np.tile(np.arange(4), 10)[None, :, None].repeat(2, 2)
     assert study_results(answers(same)).get("accuracy", "r1", "pairs").p == pytest.approx(1 / 10_001)
+
+
+def test_chance_of_all_readers_weighs_them_as_their_accuracy_does() -> None:
+    grades = np.full((2, 40, 2), -2)
+    grades[0, :, 0] = np.tile(np.arange(4), 10)
+    grades[0, :, 1] = np.repeat(np.arange(4), 10)
+    grades[1, :2] = 1  # one who has just begun
+    found = study_results(answers(grades)).get("accuracy_expected", "all", "pairs")
+    assert (found.value, found.n) == (pytest.approx((40 * 0.25 + 2 * 1.0) / 42), 42)
+
+
+def test_patients_with_several_pairs_are_said_to_spoil_p() -> None:
+    notes = study_results(answers(table_five(), patients=[f"p{i // 2}" for i in range(40)])).notes()
+    assert any("p does not" in note for note in notes)
+    assert not any("p does not" in n for n in study_results(answers(table_five(), patients=range(40))).notes())
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    found = replace(answers(np.ones((1, 2, 2))), pairs=("=1+1", "b"), patients=("@x", 'p,"q'))
+    write_results(study_results(found), tmp_path)
+    rows = read_csv(tmp_path / "answers.csv", ["pair", "patient"])
+    assert {(row["pair"], row["patient"]) for row in rows} == {("'=1+1", "'@x"), ("b", 'p,"q')}
 
 
 def test_nothing_answered_yet(tmp_path: Path) -> None:

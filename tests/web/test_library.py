@@ -281,6 +281,19 @@ def test_virtual_slides_go_to_the_nearest_of_their_name_or_to_none(tmp_path: Pat
     assert any(str(lost.relative_to(tmp_path)) in problem for problem in found["problems"])
 
 
+def test_virtual_slides_that_are_gone_or_elsewhere_are_left_out(tmp_path: Path) -> None:
+    outside = slide(tmp_path / "outside" / "1.ome.tif")
+    served = tmp_path / "served"
+    slide(served / "1.svs")
+    write_csv(served / "cohort.csv", ("patient", "he"), [{"patient": "1", "he": "1.svs"}])
+    stained(served / "virtual" / "1.ome.tif").unlink()
+    made = {"views": 1, "method": "cut", "run": "run", "weights": ""}
+    names = ["1.ome.tif", "../../outside/1.ome.tif", str(outside), "..", ""]
+    write_json(served / "virtual" / "stain.json", {"outputs": dict.fromkeys(names, made)})
+    found = library(served)
+    assert (found["cases"][0]["virtual"], found["problems"]) == ([], [])
+
+
 def test_virtual_slides_of_her2_virtual_know_their_slide(tmp_path: Path) -> None:
     rows = []
     for lab in ("a", "b"):

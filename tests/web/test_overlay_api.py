@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -93,6 +94,23 @@ def test_whose_files_are_offered(client: TestClient, workspace: Workspace) -> No
     alone = offers(client, path=workspace.name(workspace.he))
     assert "grid" not in alone
     assert "membranes" not in alone
+
+
+def test_the_grid_of_a_preview(client: TestClient, workspace: Workspace) -> None:
+    """A registration that is not saved yet: its grid is shown, and kept by the browser under its own name."""
+    columns = ("x_he", "y_he", "x_ihc", "y_ihc")
+    with workspace.landmarks.open() as stream:
+        points = [[float(row[column]) for column in columns] for row in csv.DictReader(stream)][:12]
+    slides = {"he": workspace.name(workspace.other_he), "ihc": workspace.name(workspace.other_ihc)}
+    preview = client.post("/api/landmarks/preview", json=slides | {"points": points})
+    assert preview.status_code == 200, preview.text
+    asked = {"path": slides["he"], "via": preview.json()["via"], "role": "he"}
+    for kind in ("grid", "tissue"):
+        answer = client.get(f"/api/overlay/{kind}/1/0/0", params=asked)
+        assert answer.status_code == 200, answer.text
+    assert "grid" in offers(client, **asked)
+    gone = client.get("/api/overlay/grid/1/0/0", params=asked | {"via": "preview:none"})
+    assert gone.status_code == 410
 
 
 def test_tiles_end_at_the_slides_edge(served: tuple[TestClient, Path]) -> None:

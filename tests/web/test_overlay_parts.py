@@ -18,7 +18,7 @@ import pytest
 from restain.core.errors import ItemError, UnreadableImageError
 from restain.web.overlays import geojson, overview, tables
 from restain.web.overlays.base import Tile
-from restain.web.overlays.canvas import encode
+from restain.web.overlays.canvas import Canvas, encode
 from restain.web.overlays.geojson import read_geojson
 from restain.web.overlays.grid import spacing_um
 from restain.web.overlays.kept import Kept
@@ -315,6 +315,23 @@ def test_an_annotation_among_cells_is_drawn_from_far() -> None:
     picture = draw(shapes, Tile(5, 0, 0), Style(fill=(0.3,)))
     assert picture is not None
     assert picture[140, 60, 3] == pytest.approx(0.3 * 255, abs=2)
+
+
+def test_what_covers_everything_many_times_is_drawn_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file made to hold up the server: the largest shapes are drawn, and of a line of many corners some."""
+    many: list[int] = []
+    outline = Canvas.outline
+    monkeypatch.setattr(Canvas, "outline", lambda self, rings, *a: many.append(len(rings)) or outline(self, rings, *a))
+    rings = [square(50, 50, 150)] + [square(10 + x / 1000, 10, 20) for x in range(30_000)]
+    picture = draw(shapes_of(rings, [RED]), Tile(0, 0, 0), Style())
+    assert picture is not None
+    assert max(many) == 20_000
+    assert picture[100, 50, 3] == 255
+    angle = np.linspace(0, 2 * np.pi, 3_000_000, endpoint=False)
+    circle = 128 + 100 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    picture = draw(shapes_of([circle], [RED]), Tile(0, 0, 0), Style())
+    assert picture is not None
+    assert (picture[128, 227:230, 3] > 200).any()
 
 
 def test_png_is_what_was_drawn() -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
+from starlette.testclient import TestClient
 
 from restain.study import database
 from restain.study.design import Made
@@ -203,3 +205,56 @@ def test_two_copies_of_one_study_are_refused(study: Study) -> None:
 
 def test_a_study_can_be_served_itself(study: Study) -> None:
     assert client_of(study.folder).get(f"/api/reading/{study.made.id}").status_code == 200
+
+
+def test_one_computer_with_wrong_codes_does_not_lock_out_the_others(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MOST_WRONG", 15)
+    app = study.client.app
+
+    def log_in(address: str, code: str) -> int:
+        client = TestClient(app, base_url="http://127.0.0.1:8000", client=(address, 5000))
+        return Reader(client, study.made.id, "").ask("POST", "/login", json={"code": code}).status_code
+
+    assert [log_in("10.0.0.1", "AAAA") for _ in range(11)] == [401] * 10 + [429]
+    assert log_in("10.0.0.1", study.made.codes["alice"]) == 429
+    assert log_in("10.0.0.2", study.made.codes["alice"]) == 200
+    assert [log_in(f"10.0.1.{number}", "AAAA") for number in range(6)] == [401] * 5 + [429]  # many computers together
+
+
+def test_a_search_for_an_unknown_study_holds_up_nobody(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = study.reader()
+    items = reader.items()
+    searching, found = Event(), Event()
+
+    def slow(folder: Path) -> list[Path]:
+        searching.set()
+        found.wait(20)
+        return [study.folder]
+
+    monkeypatch.setattr(room, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(room, "study_folders", slow)
+    with ThreadPoolExecutor(2) as pool:
+        stranger = pool.submit(study.client.get, "/api/reading/unknown2")
+        assert searching.wait(20)
+        answer = pool.submit(reader.put, items[0])
+        try:
+            assert answer.result(10).status_code == 200
+            assert not stranger.done()
+        finally:
+            found.set()
+    assert stranger.result().status_code == 404
+
+
+def test_links_out_of_the_served_folder_are_not_followed(study: Study, tmp_path: Path) -> None:
+    outside = study.folder.rename(tmp_path / "outside")
+    study.folder.mkdir()
+    (study.folder / "study.sqlite").symlink_to(outside / "study.sqlite")
+    (study.folder / "images").symlink_to(outside / "images")
+    client = client_of(tmp_path / "served")
+    assert client.get(f"/api/reading/{study.made.id}").status_code == 404
+    (study.folder / "study.sqlite").unlink()
+    shutil.copy(outside / "study.sqlite", study.folder)
+    reader = Reader(client_of(tmp_path / "served"), study.made.id, study.made.codes["alice"]).log_in()
+    assert reader.ask("GET", f"/image/{reader.items()[0]}").status_code == 422

@@ -21,7 +21,7 @@ THERE = "http://slides.example.org"
 
 def client(host: str = "127.0.0.1", token: str | None = None, base_url: str = HERE) -> TestClient:
     app = FastAPI()
-    handle_failures(app)
+    handle_failures(app, Path())
     protect(app, ServeOptions(Path(), host=host, token=token))
 
     @app.get("/api/data")

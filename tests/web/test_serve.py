@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 
 from restain.cli import serve as command
 from restain.cli.main import main
+from tests.study.studies import make_study
 from tests.web.slides import pyramid
 
 TOKEN = "0123456789abcdef"
@@ -190,3 +191,17 @@ def test_the_reading_room_alone_serves_nothing_else(
         assert client.get(target).status_code == 401, target
         assert client.get(target, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404, target
     assert client.get("/read/anything").status_code in (200, 503)  # the page, where it is built
+
+
+def test_the_reading_room_says_where_its_studies_are(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "study.sqlite").write_bytes(b"")
+    made = make_study(tmp_path, pairs=1, title="HER2, first round")
+    with running(tmp_path, "--reading-room") as (process, host):
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+    assert "broken" in lines[0]
+    assert lines[1:] == [
+        f"Readers of 'HER2, first round' open http://{host}/read/{made.id}\n",
+        "Ctrl-C ends the server.\n",
+    ]

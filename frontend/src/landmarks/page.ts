@@ -1,12 +1,14 @@
 /** The landmark picker: the same places on an H&E and an IHC, clicked in pairs. */
 
 import "../viewer/viewer.css";
+import "../viewer/panels.css";
 import "./landmarks.css";
 import { ApiError, type CaseView, caseView, type Fit, type Layer, post } from "../api";
 import { banner, fileName, h, put, typing } from "../dom";
 import type { Leave, Route } from "../page";
 import { connection } from "../viewer/connection";
 import { help } from "../viewer/help";
+import { keyOf as look } from "../viewer/keys";
 import { Lock } from "../viewer/lock";
 import { Pane } from "../viewer/pane";
 import { type Place, type Point, upright } from "../viewer/pose";
@@ -47,7 +49,7 @@ class LandmarksPage {
   private measured = "[]";
   private timer = 0;
   private previewed: Shown | null = null;
-  private readonly bar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "Landmarks" });
+  private readonly bar = h("div", { class: "toolbar", role: "group", "aria-label": "Landmarks" });
   private readonly says = h("p", { class: "says", role: "status", "data-testid": "says" });
   private readonly notices = h("div", { class: "notices" });
   private readonly side = h("div", { class: "side" });
@@ -122,6 +124,7 @@ class LandmarksPage {
       if (spec === null) continue;
       const options = { ...spec, reload: () => void this.load(null) };
       const pane = new Pane(section, options);
+      pane.viewer.addHandler("canvas-double-click", (event) => (event.preventDefaultAction = true)); // two points
       const markers = new Markers(pane, side, this.model, NAMES[side]);
       pane.viewer.addHandler("canvas-click", (event) => {
         if (!event.quick) return;
@@ -322,7 +325,10 @@ class LandmarksPage {
   private key(event: KeyboardEvent): void {
     if (typing(event) || event.altKey || document.querySelector("dialog[open]")) return;
     if (this.previewed !== null) {
+      const looked = look(event);
       if (event.key === "Escape") this.previewed.close();
+      else if (looked === null || !this.previewed.stage.act(looked)) return;
+      event.preventDefault();
       return;
     }
     const action = keyOf(event);

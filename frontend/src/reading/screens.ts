@@ -64,12 +64,16 @@ export function loginScreen(study: Study, note: string | null, enter: (code: str
 
 /** What the reader is to do. */
 export function startScreen(study: Study, answered: number, total: number, start: () => void): HTMLElement {
-  return sheet(
+  const page = sheet(
     study.title,
     h("p", { class: "lead" }, answered === 0 ? `${total} images.` : `${answered} of ${total} images are answered.`),
     instructions(study),
     h("div", { class: "row last" }, h("button", { class: "primary", onclick: start }, answered === 0 ? "Start" : "Go on")),
   );
+  page.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.repeat && !(event.target instanceof HTMLButtonElement)) start();
+  });
+  return page;
 }
 
 /** All is answered. */

@@ -45,9 +45,17 @@ export class Overlays {
   /** @param changed told when something was switched */
   constructor(private readonly changed: () => void) {}
 
+  /** Forget all: other layers are to be shown, which must not get these layers' overlays. */
+  clear(): void {
+    this.loaded = false;
+    this.entries = [];
+    this.panes = [];
+    this.drawn.clear();
+    put(this.element, h("h2", {}, "Overlays"));
+  }
+
   /** Ask what there is for each layer, and switch on what a link says. */
   async load(scene: Scene, on: string[], signal: AbortSignal): Promise<void> {
-    this.loaded = false;
     const registration = scene.registration?.path ?? null;
     const found = await Promise.all(
       scene.layers.map(async (layer): Promise<Overlay[] | Error> => {

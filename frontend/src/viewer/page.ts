@@ -1,6 +1,7 @@
 /** The viewer: the slides of a patient side by side or as a curtain, locked through the registration. */
 
 import "./viewer.css";
+import "./panels.css";
 import { ApiError, caseView } from "../api";
 import { banner, copyText, h, link, put, typing } from "../dom";
 import type { Leave, Route } from "../page";
@@ -12,6 +13,9 @@ import { Picker, type Slides } from "./picker";
 import { Scene } from "./scene";
 import { Stage } from "./stage";
 import { type Mode, readState, type State, writeState } from "./state";
+
+/** Below this width the list of slides lies over the panes (viewer.css). */
+const FLOATS = 1200;
 
 export function open(root: HTMLElement, route: Route): Leave {
   const page = new ViewerPage(root, readState(route.query));
@@ -26,7 +30,7 @@ class ViewerPage {
   private written = 0;
   private readonly overlays = new Overlays(() => this.write());
   private readonly picker: Picker;
-  private readonly bar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "Viewer" });
+  private readonly bar = h("div", { class: "toolbar", role: "group", "aria-label": "Viewer" });
   private readonly notices = h("div", { class: "notices" });
   private readonly middle = h("div", { class: "middle" });
   private readonly said = h("span", { class: "small muted", role: "status" });
@@ -72,7 +76,9 @@ class ViewerPage {
     const { signal } = (this.loading = new AbortController());
     this.stage?.destroy();
     this.stage = this.scene = null;
+    this.overlays.clear();
     this.tools();
+    this.overlays.element.classList.toggle("idle", !this.any());
     if (!this.any()) {
       put(this.notices);
       put(this.middle, h("div", { class: "empty" }, h("p", {}, "Choose a case or a slide on the left.")));
@@ -117,6 +123,7 @@ class ViewerPage {
     this.picker.draw();
     const { stage, scene, state, overlays } = this;
     const settled = (): boolean => overlays.loaded && stage.settled;
+    document.title = `${scene.view.patient ?? "Viewer"} · restain`;
     window.restain = { stage, scene, state, settled };
   }
 
@@ -130,6 +137,7 @@ class ViewerPage {
     if (other) this.state.view = null;
     this.state.own.clear();
     this.state.left = this.state.right = null;
+    if (innerWidth <= FLOATS) this.picker.element.hidden = true;
     history.replaceState(null, "", writeState(this.state));
     void this.load();
   }
@@ -185,15 +193,16 @@ class ViewerPage {
       });
       return button;
     };
-    const mode = (name: string, value: Mode, off: boolean): HTMLElement =>
+    const mode = (name: string, value: Mode, off: boolean, title: string): HTMLElement =>
       h(
         "button",
-        { "aria-pressed": String(state.mode === value), disabled: off, onclick: () => this.mode(value), "data-testid": `mode-${value}` },
+        { "aria-pressed": String(state.mode === value), disabled: off, title, onclick: () => this.mode(value), "data-testid": `mode-${value}` },
         name,
       );
+    const loose = scene?.common == null;
     const locked = h(
       "button",
-      { "aria-pressed": String(state.locked), title: "Panes move together (l)", onclick: () => this.lock(), "data-testid": "lock" },
+      { "aria-pressed": String(state.locked || state.mode === "curtain"), disabled: state.mode === "curtain", title: "Panes move together (l)", onclick: () => this.lock(), "data-testid": "lock" },
       "Locked",
     );
     const picking = state.he !== null && state.ihc !== null;
@@ -201,7 +210,7 @@ class ViewerPage {
       this.bar,
       panel("Slides", this.picker.element, "panel-slides"),
       scene?.view.patient != null && h("strong", { class: "patient" }, scene.view.patient),
-      h("span", { class: "segmented", role: "group", "aria-label": "Mode" }, mode("Side by side", "side", scene === null), mode("Curtain", "curtain", scene?.common == null)),
+      h("span", { class: "segmented", role: "group", "aria-label": "Mode" }, mode("Side by side", "side", scene === null, "Each slide as it was scanned (s)"), mode("Curtain", "curtain", loose, loose ? "Needs two slides that are registered" : "One slide over the other (c)")),
       locked,
       h("button", { onclick: () => this.stage?.fit(), title: "Show the whole slide (0)", disabled: scene === null }, "Fit"),
       h("button", { onclick: () => void this.copy(), title: "A link that shows exactly this", disabled: scene === null, "data-testid": "copy-link" }, "Copy link"),

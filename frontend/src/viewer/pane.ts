@@ -108,8 +108,8 @@ export class Pane {
       visibilityRatio: 0.15,
       minZoomImageRatio: 0.25,
       maxZoomPixelRatio: CLOSEST,
-      imageLoaderLimit: 6,
-      maxImageCacheCount: 400,
+      imageLoaderLimit: 24, // the browser asks for six at a time; overlays wait without holding up the slide
+      maxImageCacheCount: 250,
       maxTilesPerFrame: 4,
       timeout: 600_000, // tiles wait for a server that is away
       crossOriginPolicy: false,

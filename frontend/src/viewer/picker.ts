@@ -7,6 +7,7 @@ import type { State } from "./state";
 export type Slides = Pick<State, "he" | "ihc" | "virtual" | "registration">;
 
 const MOST = 200; // rows that are listed
+const VIRTUAL = 4; // of a case that are opened with it
 
 export class Picker {
   readonly element = h("aside", { class: "panel picker", "aria-label": "Slides", "data-testid": "picker" });
@@ -52,7 +53,7 @@ export class Picker {
       cases.length === 0 && h("p", { class: "muted small" }, "No pair of slides fits."),
       h("ul", { class: "cases" }, ...cases.slice(0, MOST).map((one) => this.case(one))),
       h("h3", {}, `All slides (${slides.length})`),
-      h("ul", { class: "slides" }, ...slides.slice(0, MOST).map(({ path, name }) => this.slide(path, name))),
+      h("ul", { class: "slides" }, ...slides.slice(0, MOST).map(({ path }) => this.slide(path))),
       (cases.length > MOST || slides.length > MOST) && h("p", { class: "muted small" }, `The first ${MOST} are listed; type to find others.`),
       this.found.truncated && h("p", { class: "muted small" }, "The folder holds more than was looked through."),
       this.again(),
@@ -66,7 +67,7 @@ export class Picker {
   private case(one: Case): HTMLElement {
     const shown = this.shown();
     const open = shown.he === one.he && shown.ihc === one.ihc;
-    const slides: Slides = { he: one.he, ihc: one.ihc, virtual: one.virtual.map(({ path }) => path), registration: one.registration };
+    const slides: Slides = { he: one.he, ihc: one.ihc, virtual: one.virtual.slice(0, VIRTUAL).map(({ path }) => path), registration: one.registration };
     return h(
       "li",
       {},
@@ -80,7 +81,8 @@ export class Picker {
     );
   }
 
-  private slide(path: string, name: string): HTMLElement {
+  private slide(path: string): HTMLElement {
+    const name = path.split("/").slice(-2).join("/"); // virtual slides are called like those they are of
     const shown = this.shown();
     const roles: [string, boolean, () => Slides][] = [
       ["H&E", shown.he === path, () => ({ ...shown, he: shown.he === path ? null : path, registration: null })],

@@ -176,6 +176,7 @@ export class Stage {
       if (spec === null) section.append(this.broken(layer.error));
       return { spec, head, section };
     });
+    this.element.dataset["count"] = String(sections.length);
     this.element.append(...sections.map(({ section }) => section)); // all, before any viewer measures itself
     for (const { spec, head, section } of sections) {
       if (spec === null) continue;

@@ -3,6 +3,7 @@
 import OpenSeadragon from "openseadragon";
 import { address, type Query } from "../api";
 import { connection } from "./connection";
+import { Gate } from "./gate";
 
 /** A grid of tiles: level-0 px of a slide, or of the slide that another one is warped onto. */
 export interface Grid {
@@ -24,18 +25,17 @@ export interface TileEvents {
   failed(key: string, message: string): void;
 }
 
-interface Download {
-  abort?: AbortController;
-}
-
 const BUSY = new Set([429, 500, 502, 503, 504]);
 const TRIES = 3;
+/** Browsers open six connections to a server; overlays that take seconds to compute must leave some for the slides. */
+const overlays = new Gate(3);
 
 export class Tiles extends OpenSeadragon.TileSource {
   private readonly part: string;
   private readonly query: Query;
   private readonly events: TileEvents;
   private readonly transparent: boolean;
+  private readonly running = new Map<OpenSeadragon.ImageJob, AbortController>();
 
   /**
    * @param grid of the tiles
@@ -69,19 +69,28 @@ export class Tiles extends OpenSeadragon.TileSource {
 
   override downloadTileStart(job: OpenSeadragon.ImageJob): void {
     const abort = new AbortController();
-    (job.userData as Download).abort = abort;
-    void this.download(job, abort.signal);
+    this.running.set(job, abort);
+    void this.download(job, abort.signal).finally(() => this.running.delete(job));
   }
 
   override downloadTileAbort(job: OpenSeadragon.ImageJob): void {
-    (job.userData as Download).abort?.abort();
+    this.running.get(job)?.abort();
+  }
+
+  /** The image is taken away: nobody waits for its tiles any more. */
+  override destroy(): void {
+    for (const [job, abort] of [...this.running]) {
+      abort.abort();
+      job.fail("no longer wanted", null as never);
+    }
   }
 
   private async download(job: OpenSeadragon.ImageJob, signal: AbortSignal): Promise<void> {
     for (let attempt = 1; !signal.aborted; attempt++) {
       let answer: Response;
       try {
-        answer = await fetch(job.src, { signal });
+        const ask = (): Promise<Response> => fetch(job.src, { signal });
+        answer = await (this.transparent ? overlays.run(ask) : ask());
       } catch {
         if (signal.aborted) return;
         connection.lost();

@@ -8,13 +8,15 @@ import secrets
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import uvicorn
 
 from restain.cli.parsing import call
-from restain.core.errors import RestainError
+from restain.core.errors import ItemError, RestainError
 from restain.core.progress import console
+from restain.study.store import study_folders, study_summary
 from restain.web import ServeOptions, create_app
 from restain.web.app import STATIC
 from restain.web.security import SHORTEST_TOKEN, is_loopback
@@ -63,25 +65,43 @@ def serve(
         ws="none",
     )
     try:
-        _Server(settings, address, with_token=given is not None and not reading_room).run([listener])
+        told = _studies(folder, address) if reading_room else [_how(with_token=given is not None)]
+        _Server(settings, [address, *told]).run([listener])
     except KeyboardInterrupt:  # raised again by uvicorn once all is closed
         console.print("\nClosed.", markup=False)
     return 0
 
 
 class _Server(uvicorn.Server):
-    """Says where it is once it accepts connections."""
+    """Says where it is, in ``lines``, once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, address: str, with_token: bool) -> None:
+    def __init__(self, config: uvicorn.Config, lines: Sequence[str]) -> None:
         super().__init__(config)
-        self._address, self._with_token = address, with_token
+        self._lines = lines
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._address, flush=True)
-            hint = " Open it once with ?token= and the token at its end." if self._with_token else ""
-            print(f"Open this address in a browser.{hint} Ctrl-C ends the server.", flush=True)
+            print(*self._lines, sep="\n", flush=True)
+
+
+def _how(with_token: bool) -> str:
+    hint = " Open it once with ?token= and the token at its end." if with_token else ""
+    return f"Open this address in a browser.{hint} Ctrl-C ends the server."
+
+
+def _studies(folder: Path, address: str) -> list[str]:
+    """Where readers open each study in ``folder``: of a reading room, the address alone shows nothing."""
+    lines = []
+    for study in study_folders(folder):
+        try:
+            name, title = study_summary(study)
+        except ItemError as error:
+            lines.append(str(error))
+        else:
+            lines.append(f"Readers of {title!r} open {address}/read/{quote(name, safe='')}")
+    none = "There is no study in this folder. Make one with `restain study new`."
+    return [*(lines or [none]), "Ctrl-C ends the server."]
 
 
 def _check_token(host: str, token: str | None) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 from restain.core.errors import ItemError
 
+FORMULA = ("=", "+", "-", "@")
+"""What spreadsheets take for the beginning of a formula."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -93,6 +96,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def not_a_formula(text: str) -> str:
+    """``text`` for a CSV's field as a spreadsheet shows it and does not compute it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:

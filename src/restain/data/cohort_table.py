@@ -105,11 +105,11 @@ def _row(path: Path, line: int, name: str, row: dict[str, str]) -> CohortRow:
 def _names(patients: list[str]) -> list[str]:
     """A file name for each row, by its patient."""
     safe = [re.sub(r"[^\w.+-]", "_", patient).lstrip(".") or "_" for patient in patients]
-    seen: Counter[str] = Counter()
+    shared, seen = Counter(safe), Counter[str]()
     names = []
     for name in safe:
         seen[name] += 1
-        names.append(f"{name}-{seen[name]}" if safe.count(name) > 1 else name)
+        names.append(f"{name}-{seen[name]}" if shared[name] > 1 else name)
     if len(set(names)) < len(names):  # "a-1" as a patient beside two rows of "a"
         names = [f"{number:04d}-{name}" for number, name in enumerate(names, start=1)]
     return names

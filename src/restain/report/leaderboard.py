@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from restain.core.files import write_csv, write_json
+from restain.core.files import not_a_formula, write_csv, write_json
 from restain.data.levels import sorted_levels
 from restain.evaluate import Estimate
 from restain.evaluate.rank import Ranking, document
@@ -22,8 +22,6 @@ from restain.report.sections import Block, Facts, Figure, Listing, Note, Section
 DECIMALS = {"psnr": 3, "ssim": 4}
 SHOWN = len(COLOURS)
 """As many entries are drawn as colours can be told apart."""
-FORMULA = ("=", "+", "-", "@")
-"""What spreadsheets take for the beginning of a formula."""
 
 
 def write_leaderboard(ranking: Ranking, out: Path) -> None:
@@ -202,21 +200,16 @@ def _write_table(ranking: Ranking, path: Path) -> None:
 
 def _row(entry: Entry) -> dict[str, object]:
     return {
-        "team": _not_a_formula(entry.team),
+        "team": not_a_formula(entry.team),
         "psnr": entry.psnr,
         "ssim": entry.ssim,
         "valid": "yes" if entry.valid else "no",
         "views": entry.views,
         "images": entry.images or None,
         "sharpness_ratio": entry.sharpness,
-        "protocol": _not_a_formula(entry.protocol_text) if entry.protocol else None,
-        "source": _not_a_formula(str(entry.source).encode("utf-8", "replace").decode("utf-8")),
+        "protocol": not_a_formula(entry.protocol_text) if entry.protocol else None,
+        "source": not_a_formula(str(entry.source).encode("utf-8", "replace").decode("utf-8")),
     }
-
-
-def _not_a_formula(text: str) -> str:
-    """``text`` as a spreadsheet shows it and does not compute it."""
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _psnr(value: float) -> str:

@@ -33,6 +33,8 @@ LONGEST = 1 << 20
 """Bytes of a text in it."""
 WAIT = 10.0
 """Seconds to wait for another writer."""
+_RAISED = (DBAPIError, sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; the last where the message itself, which quotes a damaged file, is no text."""
 
 
 class DamagedStudyError(ItemError):
@@ -62,7 +64,7 @@ def reading(file: Path) -> Iterator[Session]:
     try:
         with Session(_engine(file, writes=False), expire_on_commit=False) as session:
             yield session
-    except (DBAPIError, sqlite3.Error) as error:
+    except _RAISED as error:
         raise _translated(file, error, writes=False) from error
 
 
@@ -78,7 +80,7 @@ def writing(file: Path) -> Iterator[Session]:
     try:
         with Session(_engine(file, writes=True), expire_on_commit=False) as session, session.begin():
             yield session
-    except (DBAPIError, sqlite3.Error) as error:
+    except _RAISED as error:
         raise _translated(file, error, writes=True) from error
 
 
@@ -100,7 +102,7 @@ def create(file: Path, rows: Iterator[SQLModel]) -> None:
                 for row in rows:
                     session.add(row)
                 session.flush()
-    except (DBAPIError, sqlite3.Error) as error:
+    except _RAISED as error:
         raise _translated(file, error, writes=True) from error
 
 
@@ -181,9 +183,11 @@ def _configured(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _translated(file: Path, error: DBAPIError | sqlite3.Error, writes: bool) -> RestainError:
+def _translated(file: Path, error: DBAPIError | sqlite3.Error | UnicodeDecodeError, writes: bool) -> RestainError:
     """The user's message for what SQLite raised."""
     original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, UnicodeDecodeError):
+        return _damaged(file, "a text in it is not UTF-8")
     code = getattr(original, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError(f"{file}: another program holds it. Close what has it open (a database browser?), try again.")

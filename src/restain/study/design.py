@@ -34,6 +34,7 @@ from restain.slides import read_image
 from restain.study.codes import hashed, new_code, new_identity, new_name
 from restain.study.database import FILE, create
 from restain.study.draw import draw_pairs, order_seed, reading_order
+from restain.study.measures import ALL
 from restain.study.store import IMAGES
 from restain.study.tables import Image, Item, Pair, Reader, Study
 
@@ -43,6 +44,8 @@ CODES = "codes.csv"
 MOST_PIXELS = 25_000_000
 """Of an image. They are sent uncompressed: see ``write_blinded``."""
 MOST_READERS, LONGEST_NAME = 20, 40
+LARGEST_SEED = 2**63 - 1
+"""What SQLite stores as a number."""
 SAME_TIME = 946_684_800
 """Of all image files: the year 2000."""
 
@@ -147,7 +150,7 @@ def reader_names(text: str) -> tuple[str, ...]:
     """Readers' names from a number or from names with commas between them.
 
     Raises:
-        RestainError: none, too many, a name twice, or a name too long.
+        RestainError: none, too many, a name twice, too long, or one that results use for several readers.
     """
     names = tuple(part.strip() for part in text.split(","))
     if text.strip().isascii() and text.strip().isdigit():
@@ -157,6 +160,8 @@ def reader_names(text: str) -> tuple[str, ...]:
     for name in names:
         if not name or len(name) > LONGEST_NAME or not name.isprintable() or name[0] in "=+-@":
             raise RestainError(f"--readers: {name[:80]!r} is no name of 1 to {LONGEST_NAME} letters.")
+        if name == ALL or "|" in name:
+            raise RestainError(f"--readers: {name!r} would be mixed up: results name all readers {ALL}, and two a | b.")
     return names
 
 
@@ -181,8 +186,8 @@ def write_blinded(path: Path, rgb: NDArray[np.uint8]) -> bytes:
 def _check(design: Design) -> None:
     if design.pairs < 1:
         raise RestainError(f"--pairs {design.pairs}: give how many pairs are read, such as 40.")
-    if design.seed < 0:
-        raise RestainError(f"--seed {design.seed}: give a whole number from 0 on.")
+    if not 0 <= design.seed <= LARGEST_SEED:
+        raise RestainError(f"--seed {design.seed}: give a whole number from 0 to {LARGEST_SEED:,}.")
     if not design.title.strip() or len(design.title) > 200 or not design.title.isprintable():
         raise RestainError("--title: give one line of up to 200 letters.")
     levels = design.levels
@@ -325,8 +330,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(out.parent, prefix)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
-        folder.chmod(0o755)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))  # its owner's alone, for it has the truth
     except OSError as error:
         raise write_error(out, error) from error
     handle = os.open(folder, os.O_RDONLY)
@@ -349,7 +353,10 @@ def _remove_left(parent: Path, prefix: str) -> None:
     for folder in parent.iterdir():
         if not folder.name.startswith(prefix):
             continue
-        handle = os.open(folder, os.O_RDONLY)
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # another user's, or no folder
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -51,7 +51,7 @@ def draw_pairs(levels: Sequence[str | None], wanted: int, random: np.random.Gene
 def reading_order(pairs: int, random: np.random.Generator) -> NDArray[np.int64]:
     """An order of the 2 N images of N pairs in which no pair's two images are neighbours (N = 1: they are).
 
-    Every such order is equally likely: orders are drawn until one fits, which more than one in three does.
+    Every such order is equally likely: orders are drawn until one fits, which one in three or more does.
 
     Args:
         pairs: N, at least 1.

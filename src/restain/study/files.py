@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from restain.core.errors import RestainError
-from restain.core.files import write_csv, write_json
+from restain.core.files import not_a_formula, write_csv, write_json
 from restain.evaluate.pairing import keep_others
 from restain.study.answers import MISSING, NOT_READABLE, SAID_GENERATED, UNSAID, Answers
 from restain.study.database import FILE
@@ -64,13 +64,14 @@ def answer_rows(answers: Answers) -> list[dict[str, object]]:
             place = (reader, pair, side)
             grade, origin = int(answers.grades[place]), int(answers.origins[place])
             truth, seconds = int(answers.truth[pair]), float(answers.seconds[place])
+            patient = answers.patients[pair]
             rows.append(
                 {
                     "reader": name,
                     "place": int(answers.places[place]) + 1,
-                    "pair": answers.pairs[pair],
+                    "pair": not_a_formula(answers.pairs[pair]),
                     "image": ("real", "generated")[side],
-                    "patient": answers.patients[pair],
+                    "patient": None if patient is None else not_a_formula(patient),
                     "level": levels[truth] if truth >= 0 else None,
                     "file": f"{answers.images[pair, side]}.png",
                     "grade": levels[grade] if grade >= 0 else None,

@@ -112,6 +112,8 @@ class Results:
             lines.append(f"With {len(set(units))} {what}s, the intervals are no more than a rough guide.")
         if what == "pair":
             lines.append("Patients are unknown: if pairs share a patient, the intervals are too narrow.")
+        elif len(set(units)) < len(units):
+            lines.append("Some patients have several pairs: intervals allow for that, p does not, and is too small.")
         if not self.levels:
             lines.append("Levels of the slides are unknown: there is no agreement with truth, and nothing by level.")
         return lines
@@ -186,7 +188,8 @@ def _accuracy(answers: Answers) -> Iterator[Measure]:
             p = p_value(seen, chance) if seen is not None and level == ALL else None
             yield share("accuracy", of, equal, kept, own, p, "no pair is answered yet")
             yield share("accuracy_if_readable", of, equal, both[who] & chosen, own, why="no pair with two grades yet")
-        yield _expected(name, [expected_agreement(real[r][counted[r]], generated[r][counted[r]], levels) for r in who])
+        by_chance = [expected_agreement(real[r][counted[r]], generated[r][counted[r]], levels) for r in who]
+        yield _expected(name, by_chance, counted[who].sum(1))
         yield _dealt(name, chance, int(counted[who].sum()))
         parts = confusion(real[who].ravel(), generated[who].ravel(), levels)
         for suffix, quadratic in KAPPAS.items():
@@ -203,11 +206,13 @@ def _missing(answers: Answers) -> NDArray[np.bool_]:
     return np.asarray((real == MISSING) | ((real != NOT_READABLE) & (generated == MISSING)))
 
 
-def _expected(name: str, shares: Sequence[float | None]) -> Measure:
-    known = [one for one in shares if one is not None]
-    if not known:
+def _expected(name: str, shares: Sequence[float | None], pairs: NDArray[np.int64]) -> Measure:
+    """What the readers' accuracies would be by chance, each weighted by its pairs, as it is in the accuracy of all."""
+    total = int(pairs.sum())
+    if not total:
         return Measure("accuracy_expected", name, "pairs", why="no pair is answered yet")
-    return Measure("accuracy_expected", name, "pairs", value=float(np.mean(known)), n=len(known))
+    value = sum(one * count for one, count in zip(shares, pairs.tolist(), strict=True) if one is not None) / total
+    return Measure("accuracy_expected", name, "pairs", value=value, n=total)
 
 
 def _dealt(name: str, chance: NDArray[np.float64], n: int) -> Measure:

@@ -135,8 +135,9 @@ def study_folders(root: Path) -> list[Path]:
         deep = len(Path(folder).relative_to(root).parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep < DEEPEST else []
         if FILE in files:
-            found.append(Path(folder))
             folders.clear()
+            if not (Path(folder) / FILE).is_symlink():
+                found.append(Path(folder))
     return found
 
 
@@ -225,7 +226,7 @@ class StudyStore:
             raise damaged
         path = self.folder / IMAGES / f"{image.name}.png"
         try:
-            if path.is_symlink() or path.stat().st_size > LARGEST_IMAGE:
+            if path.parent.is_symlink() or path.is_symlink() or path.stat().st_size > LARGEST_IMAGE:
                 raise damaged
             content = path.read_bytes()
         except OSError as error:

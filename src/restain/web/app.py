@@ -25,6 +25,10 @@ NOT_BUILT = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>resta
 <h1>The pages are not built</h1><p>Install Node.js 20.19 or later, then run <code>make web</code> in restain's folder
 and start <code>restain serve</code> again. All other commands work without it.</p></html>"""
 
+ROOM_ONLY = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Reading room</title>
+<h1>Reading room</h1><p>Open the link of your study: it ends in <code>/read/</code> and the study's name.</p></html>"""
+"""Of a server that serves the reading room and nothing else; it does not list its studies."""
+
 
 def create_app(options: ServeOptions) -> FastAPI:
     """The server of one folder.
@@ -47,7 +51,7 @@ def create_app(options: ServeOptions) -> FastAPI:
         title="restain", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.context = context
-    handle_failures(app)
+    handle_failures(app, root.folder)
     protect(app, options)
     app.include_router(reading.router(context))
     if not options.reading_room:
@@ -66,7 +70,6 @@ def _serve_pages(app: FastAPI, options: ServeOptions) -> None:
         return FileResponse(index, headers={"Cache-Control": "no-cache"})
 
     app.add_api_route("/read/{study}", page, methods=["GET"])
-    if not options.reading_room:
-        app.add_api_route("/", page, methods=["GET"])
+    app.add_api_route("/", (lambda: HTMLResponse(ROOM_ONLY)) if options.reading_room else page, methods=["GET"])
     if (STATIC / "assets").is_dir():
         app.mount("/assets", StaticFiles(directory=STATIC / "assets"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,12 +27,12 @@ class RefusedError(RestainError):
         self.status = status
 
 
-def handle_failures(app: FastAPI) -> None:
-    """Let ``app`` answer errors as JSON; what nobody foresaw says nothing of the machine."""
+def handle_failures(app: FastAPI, folder: Path) -> None:
+    """Let ``app`` answer errors as JSON: paths as seen from the served ``folder``, and of what nobody foresaw nothing."""
 
     @app.exception_handler(RestainError)
     def foreseen(_: Request, error: RestainError) -> JSONResponse:
-        return _answer(_status(error), str(error))
+        return _answer(_status(error), str(error).replace(f"{folder}/", ""))
 
     @app.exception_handler(OSError)
     def system(_: Request, error: OSError) -> JSONResponse:

@@ -7,14 +7,13 @@ disk.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,8 +33,9 @@ from restain.study.store import (
 from restain.web.context import Context
 from restain.web.failures import RefusedError
 
-WRONG_CODES, MINUTE = 10, 60.0
-"""Wrong codes for one study within a minute, after which no code is looked at."""
+WRONG_CODES, MOST_WRONG, MINUTE = 10, 100, 60.0
+"""Wrong codes for one study within a minute, from one address and in all, after which no code is looked at: one
+computer alone can neither guess on nor lock all others out."""
 LOOK_AGAIN = 2.0
 """Seconds between two searches of the folder for studies."""
 KEEP_NOTHING = {"Cache-Control": "private, no-store"}
@@ -72,26 +72,32 @@ class Room:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = StudyStore(folder)
         self._clock = clock
-        self._wrong: deque[float] = deque(maxlen=WRONG_CODES)
+        self._wrong: tuple[tuple[float, str], ...] = ()  # when, from where
         self._lock = Lock()
 
-    def log_in(self, code: str) -> str:
+    def log_in(self, code: str, client: str) -> str:
         """A new session.
+
+        Args:
+            code: as it was typed.
+            client: address of the computer from which it came.
 
         Raises:
             RefusedError: a wrong code (401), or too many of them (429).
         """
-        self._count()
+        self._count(client)
         with self._lock:  # one at a time, or many at once would all be looked at before they count
-            self._count()
+            self._count(client)
             visit = self.store.log_in(code)
             if visit is None:
-                self._wrong.append(self._clock())
+                self._wrong = (*self._wrong, (self._clock(), client))[-MOST_WRONG:]
                 raise RefusedError(401, "This code opens nothing here. Check each letter; 0, 1, I and O are in none.")
             return visit
 
-    def _count(self) -> None:
-        if len(self._wrong) == WRONG_CODES and self._clock() - self._wrong[0] < MINUTE:
+    def _count(self, client: str) -> None:
+        now = self._clock()
+        recent = [where for when, where in self._wrong if now - when < MINUTE]
+        if len(recent) >= MOST_WRONG or recent.count(client) >= WRONG_CODES:
             raise RefusedError(429, "Too many wrong codes. Wait a minute, then try again.")
 
 
@@ -114,14 +120,17 @@ class Rooms:
         Raises:
             RefusedError: there is none (404), or two copies of it lie in the folder (409).
         """
+        room = self._rooms.get(study)
+        if room is not None and room.store.file.is_file():  # not behind the lock: readers wait for no one's search
+            return room
         with self._lock:
-            room = self._rooms.get(study)
-            if (room is None or not room.store.file.is_file()) and time.monotonic() - self._looked > LOOK_AGAIN:
+            if time.monotonic() - self._looked > LOOK_AGAIN:
                 self._look()
                 self._looked = time.monotonic()
-            if study not in self._rooms:
-                raise RefusedError(404, "There is no such study here. Check the address that you were given.")
-            room = self._rooms[study]
+            rooms = self._rooms
+        if study not in rooms:
+            raise RefusedError(404, "There is no such study here. Check the address that you were given.")
+        room = rooms[study]
         if room is None:
             raise RefusedError(409, "Several copies of this study are served. Tell the organiser to leave one.")
         return room
@@ -154,9 +163,10 @@ def router(context: Context) -> APIRouter:
             return _json(_terms(rooms.room(study).store.terms()))
 
     @routes.post("/login")
-    def log_in(study: str, given: Code) -> Response:
+    def log_in(study: str, given: Code, request: Request) -> Response:
+        client = request.client.host if request.client else ""
         with _said():
-            return _json({"session": rooms.room(study).log_in(given.code)})
+            return _json({"session": rooms.room(study).log_in(given.code, client)})
 
     @routes.get("/state")
     def state(study: str, session: Visit = None) -> Response:

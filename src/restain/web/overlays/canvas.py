@@ -88,7 +88,7 @@ def mean_colours(
     centres: NDArray[np.floating[Any]],
     areas: NDArray[np.floating[Any]],
     colours: NDArray[np.uint8],
-    values: NDArray[np.floating[Any]] | None,
+    values: NDArray[np.uint8] | None,
     spread: float,
     opacity: float,
 ) -> RGBA | None:

@@ -11,6 +11,7 @@ from restain.web.overlays.canvas import blend, contour
 from restain.web.overlays.colours import ramp_legend, table
 from restain.web.overlays.detect import finest_to, nuclei_in
 from restain.web.overlays.planes import Plane, plane_of
+from restain.web.overlays.shapes import moved
 from restain.web.overlays.tables import Cells, read_cells
 from restain.web.overlays.vector import source_of
 
@@ -86,7 +87,7 @@ def _of_table(scene: Scene, mpp: float) -> Plane:
 
     def made() -> Plane:
         centres = scene.kept.get(("cells", source.path, source.stamp), cells).centres
-        centres = centres if change is None else change(centres)
+        centres = centres if change is None else moved(centres, change)
         step = max(STEP_UM / mpp, max(scene.size) / _LONGEST)
         width, height = (int(np.ceil(side / step)) for side in scene.size)
         return plane_of(_smoothed(centres / step, (width, height), step * mpp), step)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
+F = TypeVar("F", np.float32, np.float64)
 
 _CHUNK = 2**19
 """Vertices that are mapped at once: bounds the memory."""
@@ -97,10 +99,7 @@ class Shapes:
         Raises:
             ItemError: as ``change``.
         """
-        vertices = np.empty_like(self.vertices)
-        for start in range(0, len(vertices), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            vertices[part] = change(self.vertices[part].astype(np.float64))
+        vertices = moved(self.vertices, change)
         return Shapes(vertices, self.starts, self.group, self.palette, self.ordered).only_sound()
 
     def sound(self) -> NDArray[np.bool_]:
@@ -122,6 +121,15 @@ class Shapes:
         starts = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64)
         vertices = self.vertices[np.repeat(chosen, counts)]
         return Shapes(vertices, starts, self.group[chosen], self.palette, self.ordered)
+
+
+def moved(points: NDArray[F], change: Callable[[Points], Points]) -> NDArray[F]:
+    """Points [n, 2] through a map, part by part, so that memory for it is bounded."""
+    out = np.empty_like(points)
+    for start in range(0, len(points), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = change(points[part].astype(np.float64))
+    return out
 
 
 def no_shapes(palette: NDArray[np.uint8] | None = None) -> Shapes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from restain.core.errors import RestainError
 from restain.web.overlays.base import RGBA, Scene, Source, Tile
@@ -17,6 +18,10 @@ LEAST = 3.5
 """px: polygons that are smaller are not drawn one by one."""
 _LARGE = 8.0
 """Times the typical size: an annotation among cells, always drawn."""
+
+
+_MOST_SHAPES, _MOST_CORNERS = 20_000, 1_000_000
+"""Drawn on a tile; cells that do not overlap are at most 7,000."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,10 @@ def draw(shapes: Shapes, tile: Tile, style: Style) -> RGBA | None:
         small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) < _LARGE * shapes.typical
         far = _far(shapes, numbers[small], tile, size, style)
         numbers = numbers[~small]
+    numbers, stride = _bounded(shapes, numbers)
     groups = shapes.group[numbers]
     for group in np.unique(groups).tolist():  # classes, not shapes: the last ones lie above
-        rings = shapes.rings(numbers[groups == group])
+        rings = [ring[::stride] if len(ring) > 8 * stride else ring for ring in shapes.rings(numbers[groups == group])]
         colour = tuple(shapes.palette[group].tolist())
         fill = style.fill[min(group, len(style.fill) - 1)]
         if fill > 0:
@@ -112,7 +118,15 @@ def draw(shapes: Shapes, tile: Tile, style: Style) -> RGBA | None:
     return canvas.picture()
 
 
-def _far(shapes: Shapes, numbers: np.ndarray, tile: Tile, size: float, style: Style) -> RGBA | None:
+def _bounded(shapes: Shapes, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Of too many shapes the largest, and of too many corners every how many: no file may hold up a tile for long."""
+    if len(numbers) > _MOST_SHAPES:
+        numbers = np.sort(numbers[np.argsort(-shapes.areas[numbers], kind="stable")[:_MOST_SHAPES]])
+    corners = int((shapes.starts[numbers + 1] - shapes.starts[numbers]).sum())
+    return numbers, max(1, -(-corners // _MOST_CORNERS))
+
+
+def _far(shapes: Shapes, numbers: NDArray[np.int64], tile: Tile, size: float, style: Style) -> RGBA | None:
     group = shapes.group[numbers]
     colours, values = (shapes.palette, group) if shapes.ordered else (shapes.palette[group], None)
     spread = min(5.0, max(0.7, size / 2))
