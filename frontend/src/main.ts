@@ -92,7 +92,7 @@ async function show(): Promise<void> {
   } catch (error) {
     if (mine !== turn) return;
     const message = error instanceof Error ? error.message : String(error);
-    put(main, h("div", { class: "sheet" }, banner("error", message), h("button", { onclick: () => void show() }, "Try again")));
+    put(main, h("div", { class: "sheet" }, banner("error", message), h("button", { onclick: () => location.reload() }, "Reload")));
   }
 }
 

@@ -187,9 +187,10 @@ def test_the_reading_room_alone_serves_nothing_else(
     pyramid(tmp_path / "a.ome.tif", np.full((300, 300, 3), 200, np.uint8))
     assert main(["serve", str(tmp_path), "--port", "0", "--reading-room", "--token", TOKEN]) == 0
     client = TestClient(not_started[0].config.app, base_url="http://127.0.0.1")  # type: ignore[arg-type]
-    for target in ("/", "/api/slide?path=a.ome.tif", "/api/tile/0/0/0?path=a.ome.tif", "/api/library", "/api/runs"):
+    for target in ("/api/slide?path=a.ome.tif", "/api/tile/0/0/0?path=a.ome.tif", "/api/library", "/api/runs"):
         assert client.get(target).status_code == 401, target
         assert client.get(target, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404, target
+    assert "/read/" in client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).text
     assert client.get("/read/anything").status_code in (200, 503)  # the page, where it is built
 
 
