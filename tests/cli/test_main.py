@@ -20,7 +20,7 @@ def out(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help_with_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    verbs = {"dataset": ["check"], "her2": ["score"], "train": ["pix2pix"], "import": ["pix2pix"]}
+    verbs = {"dataset": ["check"], "her2": ["score"], "study": ["new"], "train": ["pix2pix"], "import": ["pix2pix"]}
     with pytest.raises(SystemExit) as stop:
         main([command, *verbs.get(command, []), "--help"])
     assert stop.value.code == 0

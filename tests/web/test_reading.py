@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,23 +8,9 @@ from typing import Any
 import pytest
 
 from restain.study.answers import MISSING
-from restain.study.design import Made
 
 from ..study.studies import make_study
 from .readers import Reader, Study, client_of
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Made]:
-    root = tmp_path_factory.mktemp("drawn")
-    return root / "study", make_study(root)
-
-
-@pytest.fixture
-def study(drawn: tuple[Path, Made], tmp_path: Path) -> Iterator[Study]:
-    folder = tmp_path / "served" / "studies" / "first"
-    shutil.copytree(drawn[0], folder)
-    return Study(folder, drawn[1], client_of(tmp_path / "served"))
 
 
 def test_a_study_is_read_from_the_first_to_the_last_image(study: Study) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,19 +17,6 @@ from restain.web import reading as room
 
 from ..study.studies import make_study
 from .readers import Reader, Study, client_of, sql
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Made]:
-    root = tmp_path_factory.mktemp("drawn")
-    return root / "study", make_study(root)
-
-
-@pytest.fixture
-def study(drawn: tuple[Path, Made], tmp_path: Path) -> Iterator[Study]:
-    folder = tmp_path / "served" / "studies" / "first"
-    shutil.copytree(drawn[0], folder)
-    return Study(folder, drawn[1], client_of(tmp_path / "served"))
 
 
 def test_sessions_survive_a_restart_and_end_when_idle(study: Study) -> None:

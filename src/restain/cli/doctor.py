@@ -56,7 +56,9 @@ def examine(weights: Path | None = None) -> list[dict[str, Any]]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append({"check": "free disk here", "ok": free > 5, "finding": f"{free:.0f} GiB"})
     rows.append({"check": "stainers", "ok": True, "finding": ", ".join(entry.name for entry in STAINERS)})
-    pages = "built" if (STATIC / "index.html").is_file() else "not built: install Node.js 20.19 or later, run `make web`"
+    pages = (
+        "built" if (STATIC / "index.html").is_file() else "not built: install Node.js 20.19 or later, run `make web`"
+    )
     rows.append({"check": "pages of restain serve", "ok": None, "finding": pages})
     for network, file, without in (
         ("VGG19", VGG19_FILE, "pix2pixhd's VGG term is left out"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Sequence
 
-from restain.core.errors import RestainError
+from restain.cli.by_action import run_action
 
 ACTIONS = {
     "score": "score IHC images or slides, real or virtual",
@@ -22,20 +20,5 @@ ACTIONS = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command.
-
-    Raises:
-        RestainError: there is no such action.
-    """
-    if not argv or argv[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<10} {text}" for name, text in ACTIONS.items())
-        print(
-            f"usage: restain her2 ACTION ...\n\nactions:\n{lines}\n\n`restain her2 ACTION --help` tells all about one."
-        )
-        return 0 if argv else 2
-    if argv[0] not in ACTIONS:
-        near = difflib.get_close_matches(argv[0], ACTIONS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(ACTIONS)}."
-        raise RestainError(f"there is no action {argv[0]!r}; {hint} See `restain her2 --help`.")
-    code: int = importlib.import_module(f"restain.cli.her2_{argv[0]}").run(argv[1:])
-    return code
+    """The command."""
+    return run_action("her2", ACTIONS, argv)

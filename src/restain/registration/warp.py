@@ -60,6 +60,8 @@ class WarpedSlide:
         white: the colour of the glass, uint8 [3]; None: it is looked for on the whole slide.
         most: H&E px that a px of the output may need, on average over a block; more is refused when it is read. Only
             an absurd registration needs more than two, and memory for it would have no bound. None: any number.
+        stored: stored px of the H&E that a block may need (see ``Slide.cost``); more is refused likewise: one that
+            squeezes the slide into a column needs few px, out of all strips. None: any number.
 
     Raises:
         MissingResolutionError: the H&E has no um/px.
@@ -67,14 +69,19 @@ class WarpedSlide:
     """
 
     def __init__(
-        self, he: Slide, transform: Transform, white: NDArray[np.uint8] | None = None, most: float | None = None
+        self,
+        he: Slide,
+        transform: Transform,
+        white: NDArray[np.uint8] | None = None,
+        most: float | None = None,
+        stored: int | None = None,
     ) -> None:
         if he.size != tuple(transform.he_size):
             raise ValueError(f"{he.path} has {he.size} px, the transform's H&E {transform.he_size}")
         self._he, self._transform, self.name = he, transform, he.path.name
         self._he_mpp = he.require_mpp()
         self._fade = FADE_UM / transform.he_mpp
-        self._most = most
+        self._most, self._stored = most, stored
         self.white = glass_colour(he.thumbnail(1024)) if white is None else white
 
     def read(
@@ -134,7 +141,8 @@ class WarpedSlide:
         across, down = x / np.float32(reduce) - np.float32(0.5), y / np.float32(reduce) - np.float32(0.5)
         left, columns = _needed(across, self._he.size[0], reduce)
         top, rows = _needed(down, self._he.size[1], reduce)
-        if self._most is not None and columns * rows > self._most * max(x.size, 64 * 64):
+        many = self._most is not None and columns * rows > self._most * max(x.size, 64 * 64)
+        if many or (self._stored is not None and self._he.cost(columns, rows, reduce) > self._stored):
             raise ItemError(
                 f"{self.name}: the registration shrinks it beyond measure ({columns} x {rows} px to {x.shape[1]} x "
                 f"{x.shape[0]}). Register the slides again."

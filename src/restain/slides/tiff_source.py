@@ -100,7 +100,7 @@ class TiffSource:
                 check_size(self._path, int(columns), int(rows))
                 blocks.append((1, 1) if self._plain(plane) else (int(columns), int(rows)))
                 plane.keyframe.decode  # noqa: B018 - builds the decoder here, because that is not safe in threads
-            self.blocks.append(max(blocks))
+            self.blocks.append((max(width for width, _ in blocks), max(height for _, height in blocks)))
 
     def _next_directory(self) -> int:
         """Where the last directory that could be read says the next one is: 0 in a whole file."""
@@ -219,8 +219,9 @@ def _check_announced(data: bytes, keyframe: tifffile.TiffPage, index: int) -> No
     try:
         with no_pillow_limit(), Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000", "WEBP", "PNG")) as announced:
             width, height = announced.size
-    except (OSError, SyntaxError, ValueError):  # the decoder will say what is wrong
-        return
+    except (OSError, SyntaxError, ValueError) as error:
+        # decoders pass over what Pillow stumbles at, or know formats that it does not, and then believe the header
+        raise ValueError(f"tile {index} does not say how large it is") from error
     wide, tall = (keyframe.tilewidth, keyframe.tilelength) if keyframe.is_tiled else (keyframe.imagewidth, 0)
     tall = tall or min(keyframe.rowsperstrip, keyframe.imagelength)
     if width * height > 4 * max(wide * tall, 4096):

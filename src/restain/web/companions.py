@@ -60,6 +60,7 @@ def _named(index: Path, keys: tuple[bytes, ...]) -> Iterator[str]:
         raise UnreadableImageError(f"{index}: is too large for the index of a slide. Copy the slide again.")
     for line in text.split(b"\n"):  # as GLib splits, and nowhere else
         key, _, value = line.partition(b"=")
-        name = os.fsdecode(value.strip())
-        if key.strip().startswith(keys) and name and not name.isdigit():  # FILE_COUNT
-            yield name
+        if not key.strip().startswith(keys) or key.strip() == b"FILE_COUNT":
+            continue
+        # GLib keeps blanks at the end
+        yield from {name for name in (os.fsdecode(value.strip()), os.fsdecode(value.lstrip().rstrip(b"\r"))) if name}

@@ -65,7 +65,9 @@ class _Shelf:
         self._number = 0
 
     def library(self, root: Root, refresh: bool) -> Library:
-        seen = self._number
+        made, seen = self._made, self._number
+        if made is not None and not refresh:  # not behind the lock: who looks at a slide waits for no one's scan
+            return made
         with self._lock:
             # who waited for another's scan, begun after this was asked for, takes that
             if self._made is None or (refresh and seen == self._number):

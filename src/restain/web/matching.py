@@ -23,8 +23,10 @@ class SlideIndex:
     def __init__(self, slides: Iterable[SlideFile]) -> None:
         self._by_name: dict[str, list[SlideFile]] = defaultdict(list)
         self._by_title: dict[str, list[SlideFile]] = defaultdict(list)
+        self._by_end: dict[tuple[str, str], list[SlideFile]] = defaultdict(list)  # where each patient has a he.svs
         for slide in slides:
             self._by_name[slide.path.name].append(slide)
+            self._by_end[slide.path.parent.name, slide.path.name].append(slide)
             self._by_title[slide.title].append(slide)
 
     def named(self, typed: str) -> list[SlideFile]:
@@ -39,7 +41,8 @@ class SlideIndex:
             return []
         if parts[-1].lower().endswith(FEATURES):
             return _closest(self._by_title.get(title_of(parts[-1]), []), parts[:-1])
-        return _closest(self._by_name.get(parts[-1], []), parts[:-1])
+        near = self._by_end.get(parts[-2:], []) if len(parts) > 1 else []  # type: ignore[call-overload]
+        return _closest(near or self._by_name.get(parts[-1], []), parts[:-1])
 
     def titled(self, title: str) -> list[SlideFile]:
         """The slides of a title, which is a name without suffixes."""

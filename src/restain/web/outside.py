@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from restain.core.errors import ItemError
 from restain.core.files import read_json
+
+LONGEST_LINE = 2**20
+"""Characters."""
 
 
 def require_small(path: Path, most: int) -> None:
@@ -28,6 +32,18 @@ def require_small(path: Path, most: int) -> None:
         raise ItemError(f"{path}: cannot be read ({error}).") from error
     if size > most:
         raise ItemError(f"{path}: {size / 2**20:.0f} MiB are too many for such a file ({most / 2**20:.0f} are read).")
+
+
+def short_lines(stream: TextIO) -> Iterator[str]:
+    """The lines of a text; a table's one line of a hundred million characters would become as many objects.
+
+    Raises:
+        ValueError: one has more than ``LONGEST_LINE`` characters.
+    """
+    while line := stream.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and not line.endswith("\n"):
+            raise ValueError(f"a line has more than {LONGEST_LINE:,} characters")
+        yield line
 
 
 def small_object(path: Path, most: int = 2**23) -> dict[str, Any]:

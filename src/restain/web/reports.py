@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 
 from restain.web.context import Context
 from restain.web.library import describe_report
@@ -27,6 +27,7 @@ def router(context: Context) -> APIRouter:
             raise NotServedError(f"{path[:300]!r}: not a report that restain wrote.")
         require_small(file, LARGEST)
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-        return Response(file.read_bytes(), media_type="text/html; charset=utf-8", headers=headers)
+        # sent piece by piece: clients that read slowly must not hold it in memory, each its own
+        return FileResponse(file, media_type="text/html; charset=utf-8", headers=headers)
 
     return routes

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
+import stat
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from PIL import Image
 
 from restain.core.errors import ItemError, UnreadableImageError
@@ -18,7 +22,7 @@ from restain.core.runs import RunFolder
 from restain.slides.decoding import readable
 from restain.web.context import Context
 from restain.web.library import describe_run
-from restain.web.outside import number_or_none, own_file, require_small, small_object, text
+from restain.web.outside import number_or_none, own_file, require_small, short_lines, small_object, text
 from restain.web.paths import NotServedError
 from restain.web.scan import RASTER
 
@@ -30,6 +34,8 @@ COLUMNS = 200
 SAMPLES = 400
 LARGEST_SAMPLE = 2**26
 SAMPLE_PIXELS = 40_000_000
+_READING = threading.Lock()
+"""One table at a time: many large ones at once would fill the memory."""
 KINDS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 
 
@@ -58,7 +64,7 @@ def router(context: Context) -> APIRouter:
         if file.parent.name != "samples" or not own_file(file.parent.with_name("run.json")):
             raise NotServedError(f"{path[:300]!r}: not a sample picture of a run.")
         kind = _kind(file)
-        return Response(file.read_bytes(), media_type=kind, headers={"Cache-Control": "private, no-cache"})
+        return FileResponse(file, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
     return routes
 
@@ -79,22 +85,43 @@ def read_curves(path: Path, after: float | None) -> dict[str, Any]:
     """
     require_small(path, LARGEST_CURVES)
     try:
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1].decode("utf-8-sig", "replace")
-        lines = csv.reader(io.StringIO(whole, newline=""))
-        columns = [text(name, 80) for name in next(lines, [])][:COLUMNS]
-        rows = [[_number(cell) for cell in line[: len(columns)]] for line in lines if line]
-    except (OSError, csv.Error) as error:
+        with _READING:
+            content = path.read_bytes()
+            content = content[: content.rfind(b"\n") + 1]
+            columns = [text(name, 80) for name in next(_lines(content), [])][:COLUMNS]
+            many = sum(1 for _ in _rows(content, columns, after))
+            wanted = range(many)
+            if many > ROWS:
+                wanted = [round(number * (many - 1) / (ROWS - 1)) for number in range(ROWS)]
+            taken = set(wanted)
+            # read twice, because keeping all of them would take twenty times the file
+            rows = [
+                [_number(cell) for cell in line[: len(columns)]] + [None] * (len(columns) - len(line))
+                for number, line in enumerate(_rows(content, columns, after))
+                if number in taken
+            ]
+    except (OSError, ValueError, csv.Error) as error:
         raise ItemError(f"{path}: the run's curves cannot be read ({error}).") from error
-    rows = [row + [None] * (len(columns) - len(row)) for row in rows]
+    return {"columns": columns, "rows": rows, "thinned": len(rows) < many}
+
+
+def _lines(content: bytes) -> Iterator[list[str]]:
+    return csv.reader(short_lines(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline="")))
+
+
+def _rows(content: bytes, columns: list[str], after: float | None) -> Iterator[list[str]]:
+    """The rows of a table beyond its header, those after a step where one is given."""
+    lines = _lines(content)
+    next(lines, [])
     key = next((columns.index(name) for name in ("step", "epoch") if name in columns), None)
-    if after is not None and key is not None:
-        rows = [row for row in rows if row[key] is not None and row[key] > after]  # type: ignore[operator]
-    kept = rows
-    if len(rows) > ROWS:
-        last = len(rows) - 1
-        kept = [rows[round(number * last / (ROWS - 1))] for number in range(ROWS)]
-    return {"columns": columns, "rows": kept, "thinned": len(kept) < len(rows)}
+    for line in lines:
+        if not line:
+            continue
+        if after is not None and key is not None:
+            step = _number(line[key]) if len(line) > key else None
+            if step is None or not step > after:
+                continue
+        yield line
 
 
 def _run_folder(context: Context, name: str) -> Path:
@@ -119,15 +146,22 @@ def _samples(context: Context, folder: Path) -> list[dict[str, Any]]:
     """The sample pictures by name, the last ones where there are many."""
     if context.root.relative(folder) is None:
         return []
-    found = []
     try:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in RASTER and not path.name.startswith(".") and own_file(path):
-                name = path.relative_to(context.root.folder).as_posix()
-                found.append({"name": text(path.name), "path": text(name, 4096), "bytes": path.stat().st_size})
-    except OSError:  # not begun, or removed just now
+        names = sorted(os.listdir(folder), reverse=True)
+    except OSError:  # not begun
         return []
-    return found[-SAMPLES:]
+    found: list[dict[str, Any]] = []
+    for path in (folder / name for name in names if name.lower().endswith(RASTER) and not name.startswith(".")):
+        if len(found) == SAMPLES:
+            break
+        try:
+            status = path.lstat()
+        except OSError:  # removed just now
+            continue
+        if stat.S_ISREG(status.st_mode):
+            name = path.relative_to(context.root.folder).as_posix()
+            found.append({"name": text(path.name), "path": text(name, 4096), "bytes": status.st_size})
+    return found[::-1]
 
 
 def _kind(path: Path) -> str:

@@ -38,6 +38,8 @@ _WARPED = 4
 """Registrations kept with an open slide."""
 _MOST_HE = 16
 """H&E px that a px of a tile may need (see ``WarpedSlide``): 4 along each side."""
+_MOST_STORED = 4 * BUDGET
+"""Stored px of the H&E that a tile may need: of a bent section more than ``tiles.cost`` expects."""
 _WAIT = 20.0
 """Seconds that a request waits for room while all slides are being read."""
 
@@ -278,7 +280,7 @@ def _warped(entry: _Entry, transform: Transform) -> WarpedSlide:
                 entry.warped.append(entry.warped.pop(number))
                 return warped
         try:
-            warped = WarpedSlide(entry.slide, transform, _glass(entry.slide), _MOST_HE)
+            warped = WarpedSlide(entry.slide, transform, _glass(entry.slide), _MOST_HE, _MOST_STORED)
         except ValueError as error:
             raise RefusedError(
                 422, f"The registration does not belong to this H&E: {error}. Register the slides again."

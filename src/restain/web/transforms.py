@@ -17,6 +17,9 @@ _LARGEST_FILE = 2**20
 _LARGEST_FIELD = 2**24
 """Nodes of a displacement field (128 MiB): 65,000 px square at a spacing of 16 px."""
 
+_LARGEST_SIDE, _MPP = 2**24, (1e-3, 1e3)
+"""px, and um/px: beyond these is no slide, and numbers no longer fit."""
+
 
 class Transforms:
     """The registrations used last.
@@ -41,12 +44,24 @@ class Transforms:
         key = (path, stamp(path))
         with self._lock:
             if key not in self._kept:
-                self._check(path)
-                self._kept[key] = Transform.load(path)
+                self._kept[key] = self._read(path)
                 while len(self._kept) > self._most:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key]
+
+    def _read(self, path: Path) -> Transform:
+        """The registration in a file that anyone may have written."""
+        try:
+            self._check(path)
+            transform = Transform.load(path)
+        except (OSError, RuntimeError, ValueError, OverflowError, MemoryError) as error:  # names that no file can have,
+            # loops of links, a field that says it is of any size
+            raise ItemError(f"{path}: damaged ({type(error).__name__}). Register the slides again.") from error
+        sides, mpp = (*transform.he_size, *transform.ihc_size), (transform.he_mpp, transform.ihc_mpp)
+        if max(sides) > _LARGEST_SIDE or min(mpp) < _MPP[0] or max(mpp) > _MPP[1]:
+            raise ItemError(f"{path}: its sizes or um/px are those of no slide. Register the slides again.")
+        return transform
 
     def _check(self, path: Path) -> None:
         """Refuse what is too large to be read, before it is."""

@@ -17,6 +17,7 @@ from restain.stains import make_detector, optical_density
 from restain.web.overlays.base import Points, Scene
 from restain.web.overlays.overview import white_of
 from restain.web.overlays.shapes import Shapes
+from restain.web.tiles import BUDGET
 
 COARSEST_MPP = 1.0
 """um/px of a tile beyond which nuclei are not looked for: there is too much to look at."""
@@ -29,6 +30,8 @@ _OFFSET = 0.25
 """Blocks begin by this share of one outside the slide, so that tiles and blocks seldom share a border."""
 _EMPTY_OD = 0.06
 _CORNERS = 16
+_MOST_READ = 2 * BUDGET
+"""Stored pixels that a block may need: those of two tiles."""
 _AT_ONCE = threading.BoundedSemaphore(2)
 """Detections at a time: other tiles must not wait for them."""
 
@@ -48,6 +51,11 @@ class Found:
 def finest_to(scene: Scene) -> int | None:
     """The largest z at which nuclei are looked for; None where they never are."""
     if scene.mpp is None or scene.mpp > COARSEST_MPP:
+        return None
+    # a file may say any um/px: one far too small would make all of the slide a single block
+    factor = max(1.0, NUCLEI_MPP / scene.mpp)
+    side = math.ceil((_BLOCK_UM + 2 * _AROUND_UM) / (scene.mpp * factor))
+    if scene.slide.cost(side, side, factor) > _MOST_READ:
         return None
     return min(scene.coarsest_z, int(math.log2(COARSEST_MPP / scene.mpp) + 1e-9))
 

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from restain.core.errors import ItemError, RestainError
 from restain.core.files import read_json
+from restain.web.outside import own_file, short_lines
 
 LARGEST_FILE = 256 * 2**20
 _MOST_ROWS = 4_000_000
+_LARGEST_RECORD = 2**24
+"""Bytes of a ``build.json``, as in the library."""
 _LARGEST_PATCH = 100_000
 _FARTHEST = 1e7
 
@@ -112,7 +115,7 @@ def _read(path: Path, columns: tuple[str, ...], collect: Callable[[Iterator[dict
         if path.stat().st_size > LARGEST_FILE:
             raise ItemError(f"{path.name}: larger than {LARGEST_FILE >> 20} MiB; show a smaller one.")
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-            reader = csv.reader(stream)
+            reader = csv.reader(short_lines(stream))
             names = next(reader, [])
             missing = [name for name in columns if name not in names]
             if missing:
@@ -133,7 +136,7 @@ def _some(rows: Iterator[list[str]]) -> Iterator[list[str]]:
 def _built(path: Path) -> tuple[float, bool]:
     """Side of the patches in px (NaN: not known), and whether the slides were aligned already."""
     try:
-        if not path.is_file() or path.stat().st_size > 2**26:
+        if not own_file(path) or path.stat().st_size > _LARGEST_RECORD:
             return math.nan, False
         config = read_json(path)["settings"]["config"]
         size = config["size"]
