@@ -243,3 +243,13 @@ def test_hamamatsu_and_dicom_are_looked_at_too(tmp_path: Path) -> None:
     (folder / "b.dcm").symlink_to(tmp_path / "secret")
     with pytest.raises(UnreadableImageError, match="outside"):
         check_companions(folder / "a.dcm", "dicom", serves)
+
+
+def test_a_folder_inside_of_a_study_serves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "study" / "images").mkdir(parents=True)
+    (tmp_path / "study" / "images" / "a.png").touch()
+    root = Root(tmp_path / "study" / "images")
+    assert root.resolve("a.png").name == "a.png"
+    (tmp_path / "study" / "study.sqlite").touch()
+    with pytest.raises(NotServedError):
+        root.resolve("a.png")

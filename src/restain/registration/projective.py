@@ -26,6 +26,7 @@ _FLAT = 0.02
 """Points within a band this narrow, as a share of its length, lie on a line: clicks are no better than that."""
 _CHECKED = 60
 """Points that are compared with each other; of more than that, enough are distinct."""
+_TRIPLES = np.array(list(combinations(range(4), 3)))
 _TRIALS = 1500
 """Quadruples tried in search of outliers; all of them up to 15 points."""
 
@@ -70,18 +71,19 @@ def square_to_quadrilateral(corners: Points) -> Matrix:
     Heckbert, Fundamentals of Texture Mapping and Image Warping (1989), section 2.2.3.
 
     Args:
-        corners: [4, 2], no three on a line.
+        corners: [..., 4, 2], no three on a line.
 
     Returns:
-        float64 [3, 3].
+        float64 [..., 3, 3].
     """
-    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = np.asarray(corners, np.float64)
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = np.moveaxis(np.asarray(corners, np.float64), (-2, -1), (0, 1))
     dx1, dx2, sx = x1 - x2, x3 - x2, x0 - x1 + x2 - x3
     dy1, dy2, sy = y1 - y2, y3 - y2, y0 - y1 + y2 - y3
     area = dx1 * dy2 - dx2 * dy1
     g = (sx * dy2 - dx2 * sy) / area
     h = (dx1 * sy - sx * dy1) / area
-    return np.array([[x1 - x0 + g * x1, x3 - x0 + h * x3, x0], [y1 - y0 + g * y1, y3 - y0 + h * y3, y0], [g, h, 1.0]])
+    rows = [x1 - x0 + g * x1, x3 - x0 + h * x3, x0], [y1 - y0 + g * y1, y3 - y0 + h * y3, y0], [g, h, np.ones_like(g)]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def quadrilateral_homography(source: Points, target: Points) -> Matrix:
@@ -98,9 +100,7 @@ def quadrilateral_homography(source: Points, target: Points) -> Matrix:
         RestainError: points coincide, three lie on a line, or the quadrilaterals cross.
     """
     _require_general(source, target)
-    inner, outer = _normaliser(source), _normaliser(target)
-    to_square = _adjoint(square_to_quadrilateral(project(source, inner)))
-    return _unit(np.linalg.inv(outer) @ square_to_quadrilateral(project(target, outer)) @ to_square @ inner)
+    return _unit(_quadrilateral_maps(source, target, np.arange(4)))
 
 
 def fit_projective(
@@ -205,10 +205,18 @@ def check_projective(
     return None
 
 
+def _quadrilateral_maps(source: Points, target: Points, corners: NDArray[np.int64]) -> Matrix:
+    """The homographies [..., 3, 3] of four pairs each, ``corners`` [..., 4] of the point pairs [n, 2]."""
+    inner, outer = _normaliser(source), _normaliser(target)
+    to_square = _adjoint(square_to_quadrilateral(project(source, inner)[corners]))
+    to_target = square_to_quadrilateral(project(target, outer)[corners])
+    return np.asarray(np.linalg.inv(outer) @ to_target @ to_square @ inner)
+
+
 def _adjoint(matrix: Matrix) -> Matrix:
-    """The adjoint: the inverse up to a factor, which a homography does not feel."""
-    a, b, c = matrix
-    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=1)
+    """The adjoint [..., 3, 3]: the inverse up to a factor, which a homography does not feel."""
+    a, b, c = np.moveaxis(matrix, -2, 0)
+    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=-1)
 
 
 def _unit(matrix: Matrix) -> Matrix:
@@ -233,23 +241,26 @@ def _require_general(source: Points, target: Points) -> None:
     _require_spread(source, target)
     turns: list[Points] = []
     for points, slide in ((source, "IHC"), (target, "H&E")):
-        areas = []
-        for triple in combinations(range(4), 3):
-            corner, one, two = points[list(triple)]
-            a, b = one - corner, two - corner
-            area = a[0] * b[1] - a[1] * b[0]
-            longest = max(np.linalg.norm(a), np.linalg.norm(b), np.linalg.norm(a - b))
-            if abs(area) < _FLAT * longest**2:
-                numbers = ", ".join(str(index + 1) for index in triple)
-                raise RestainError(
-                    f"points {numbers} lie on a line on the {slide}; of four, no three may. Move one or add more."
-                )
-            areas.append(area)
-        turns.append(np.sign(areas))
+        turn, flat = _turns(points)
+        if flat.any():
+            numbers = ", ".join(str(index + 1) for index in _TRIPLES[flat.argmax()])
+            raise RestainError(
+                f"points {numbers} lie on a line on the {slide}; of four, no three may. Move one or add more."
+            )
+        turns.append(turn)
     if abs(turns[0] @ turns[1]) < 4:
         raise RestainError(
             "the points cross: their order round the H&E is not that round the IHC. Check which belong together."
         )
+
+
+def _turns(points: Points) -> tuple[Points, NDArray[np.bool_]]:
+    """Of the four triangles of four points [..., 4, 2]: which way round they go, -1 or 1, and whether they are flat."""
+    corner, one, two = np.moveaxis(points[..., _TRIPLES, :], -2, 0)
+    a, b = one - corner, two - corner
+    area = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    longest = np.max([(side**2).sum(axis=-1) for side in (a, b, a - b)], axis=0)
+    return np.sign(area), np.asarray(np.abs(area) < _FLAT * longest, np.bool_)
 
 
 def _require_spread(source: Points, target: Points) -> None:
@@ -325,18 +336,14 @@ def _agreeing(source: Points, target: Points, tolerance: float) -> NDArray[np.bo
     """
     count = len(source)
     rank = (count + 5) // 2 - 1  # of the residual to be small (Rousseeuw 1984, for four pairs that fit exactly)
-    best, best_score = None, np.inf
-    for quadruple in _quadruples(count):
-        try:
-            matrix = quadrilateral_homography(source[quadruple], target[quadruple])
-        except RestainError:
-            continue
-        residuals = _residuals(source, target, matrix)
-        score = float(np.partition(residuals, rank)[rank])
-        if score < best_score:
-            best, best_score = residuals, score
-    if best is None:
+    quadruples = _quadruples(count)
+    (turn, flat), (other, bent) = _turns(source[quadruples]), _turns(target[quadruples])
+    quadruples = quadruples[~(flat | bent).any(axis=1) & (np.abs((turn * other).sum(axis=1)) == 4)]
+    if not len(quadruples):
         raise RestainError("no four of the points make a map: they lie on lines or cross. Check which belong together.")
+    candidates = _residuals(source, target, _quadrilateral_maps(source, target, quadruples))
+    scores = np.partition(candidates, rank, axis=1)[:, rank]
+    best, best_score = candidates[scores.argmin()], float(scores.min())
     # for few points the best quadruple flatters itself (Rousseeuw and Leroy 1987, p. 202)
     sigma = 1.4826 * (1 + 5 / (count - 4)) * best_score
     used = best <= max(2.5 * sigma, tolerance, 1e-6 * float(np.ptp(target)))
@@ -358,14 +365,17 @@ def _agreeing(source: Points, target: Points, tolerance: float) -> NDArray[np.bo
 
 
 def _residuals(source: Points, target: Points, matrix: Matrix) -> NDArray[np.float64]:
-    """The distance of each pair in the target, [n]; infinite where the map does not reach."""
-    distance: NDArray[np.float64] = np.linalg.norm(project(source, matrix) - target, axis=1)
+    """The distance of each pair in the target, [..., n], for maps [..., 3, 3]; infinite where one does not reach."""
+    homogeneous = source @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = homogeneous[..., :2] / homogeneous[..., 2:] - target
+    distance: NDArray[np.float64] = np.linalg.norm(difference, axis=-1)
     return np.nan_to_num(distance, nan=np.inf, posinf=np.inf)
 
 
-def _quadruples(count: int) -> list[list[int]]:
-    """Quadruples to try: all of few points, the same random ones of many."""
+def _quadruples(count: int) -> NDArray[np.int64]:
+    """Quadruples [q, 4] to try: all of few points, the same random ones of many."""
     if count <= 15:
-        return [list(quadruple) for quadruple in combinations(range(count), 4)]
+        return np.array(list(combinations(range(count), 4)))
     rng = np.random.default_rng(0)
-    return [rng.choice(count, 4, replace=False).tolist() for _ in range(_TRIALS)]
+    return np.stack([rng.choice(count, 4, replace=False) for _ in range(_TRIALS)])

@@ -64,8 +64,7 @@ class Root:
         inside = path.relative_to(self.folder)
         if any(part.startswith(".") for part in inside.parts):
             return False
-        folders = [self.folder, *(self.folder / parent for parent in inside.parents), path]
-        return not any((folder / STUDY_FILE).is_file() for folder in folders)
+        return not any((folder / STUDY_FILE).is_file() for folder in (path, *path.parents))
 
     def relative(self, path: Path) -> str | None:
         """The name under which a file is served; None where it is not (see ``resolve``)."""
