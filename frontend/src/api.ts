@@ -84,6 +84,8 @@ export interface Field {
 
 export interface Registration {
   path: string;
+  /** Of this state of the file; empty: it never changes (a preview). */
+  stamp: string;
   he_size: [number, number];
   ihc_size: [number, number];
   he_mpp: number | null;

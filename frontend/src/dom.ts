@@ -76,7 +76,13 @@ export function link(page: string, query: Record<string, string | number | strin
 
 /** A line that says what went wrong or what to do; screen readers read it out. */
 export function banner(kind: "error" | "warning" | "info", ...children: Child[]): HTMLDivElement {
-  return h("div", { class: `banner ${kind}`, role: kind === "error" ? "alert" : "status" }, ...children);
+  const parts = children.flatMap((child) => (typeof child === "string" ? prose(child) : [child]));
+  return h("div", { class: `banner ${kind}`, role: kind === "error" ? "alert" : "status" }, ...parts);
+}
+
+/** Text in which commands stand between backticks (file names may hold those, too). */
+export function prose(text: string): Child[] {
+  return text.split(/`(restain [^`]*)`/).map((part, place) => (place % 2 === 1 ? h("code", {}, part) : part));
 }
 
 /** The last part of a path. */

@@ -2,7 +2,7 @@
 
 import "./home.css";
 import { library, type Case, type Library } from "./api";
-import { banner, copyText, h, link, put } from "./dom";
+import { banner, copyText, fileName, h, link, prose, put } from "./dom";
 import { runTable } from "./runs/list";
 
 /** Rows of a list that are made at once. */
@@ -88,7 +88,7 @@ function expected(): HTMLElement {
     { class: "card" },
     h("h2", {}, "There is nothing to show in this folder"),
     h("p", {}, "restain serve looks through the folder it is given, and all folders in it, for:"),
-    h("dl", { class: "expected" }, ...rows.flatMap(([name, what]) => [h("dt", {}, name), h("dd", {}, what)])),
+    h("dl", { class: "expected" }, ...rows.flatMap(([name, what]) => [h("dt", {}, name), h("dd", {}, ...prose(what))])),
     h("p", {}, "To have something to look at: ", h("code", {}, "restain demo --out demo"), ", then ", h("code", {}, "restain serve demo"), "."),
   );
 }
@@ -260,10 +260,15 @@ function slides(found: Library): HTMLElement | null {
     loose.length,
     list(
       loose.map(({ path, bytes }) =>
-        h("li", {}, h("a", { href: link("view", { he: path }) }, path), h("span", { class: "muted" }, size(bytes))),
+        h("li", {}, h("a", { href: link("view", { [roleOf(path)]: path }) }, path), h("span", { class: "muted" }, size(bytes))),
       ),
     ),
   );
+}
+
+/** A guess, by the name: what a slide by itself is called in the viewer. */
+function roleOf(path: string): "he" | "ihc" {
+  return /(^|[^a-z])(ihc|her2|dab)([^a-z]|$)/i.test(fileName(path)) ? "ihc" : "he";
 }
 
 function runs(found: Library): HTMLElement | null {

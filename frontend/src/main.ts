@@ -64,7 +64,7 @@ function skip(event: Event): void {
 async function show(): Promise<void> {
   const mine = ++turn;
   const route = parse(location);
-  const entry = PAGES[route.page];
+  const entry = Object.hasOwn(PAGES, route.page) ? PAGES[route.page] : undefined;
   leave?.();
   leave = undefined;
   document.body.classList.toggle("fills", entry?.fills ?? false);

@@ -2,7 +2,7 @@
 
 import "./reports.css";
 import { address, library } from "./api";
-import { banner, fileName, h, link } from "./dom";
+import { banner, fileName, h, link, prose } from "./dom";
 import type { Route } from "./page";
 
 export async function open(root: HTMLElement, route: Route): Promise<void> {
@@ -18,7 +18,7 @@ async function all(root: HTMLElement): Promise<void> {
       "div",
       { class: "sheet" },
       h("h1", {}, "Reports"),
-      reports.length === 0 ? h("p", {}, "There is no report.html in the served folder. `restain evaluate` and `restain demo` write some.") : null,
+      reports.length === 0 ? h("p", {}, ...prose("There is no report.html in the served folder. `restain evaluate` and `restain demo` write some.")) : null,
       h(
         "ul",
         {},

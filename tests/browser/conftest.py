@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from restain.web.app import STATIC
-from tests.web.conftest import workspace  # noqa: F401  (here and not in each file: it is made once)
+from tests.browser.reading_room import rooms  # noqa: F401  (here and not in each file: they are made once)
+from tests.web.conftest import workspace  # noqa: F401
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

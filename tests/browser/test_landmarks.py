@@ -85,6 +85,11 @@ def click(page: Page, side: str, point: Points) -> None:
     page.wait_for_timeout(30)
 
 
+def still(page: Page) -> None:
+    """Wait until nothing moves."""
+    page.wait_for_function("() => [...restain.panes.values()].every(pane => pane.settled)")
+
+
 def pick(page: Page, he: Points, ihc: Points) -> None:
     """Click pairs, the H&E first."""
     for one, other in zip(he, ihc, strict=True):
@@ -169,7 +174,7 @@ def test_drag_delete_undo_and_reload(picker: Page, truth: tuple[Points, Points])
     marker = picker.get_by_test_id("marker-he-2").bounding_box()
     assert marker is not None
     picker.keyboard.press("+")  # the marker keeps its size
-    picker.wait_for_timeout(600)
+    still(picker)
     larger = picker.get_by_test_id("marker-he-1").bounding_box()
     assert larger is None or larger["width"] == marker["width"]
     picker.keyboard.press("Control+z")  # the whole drag
@@ -194,14 +199,14 @@ def test_keyboard_alone(picker: Page) -> None:
         picker.keyboard.press(side)
         for _ in range(moves):
             picker.keyboard.press("ArrowRight")
-        picker.wait_for_timeout(600)
+        still(picker)
         picker.keyboard.press("Enter")
         picker.keyboard.press("Escape")
     (pair,) = pairs(picker)
     for side in SIDES:
         assert np.allclose([pair[side]["x"], pair[side]["y"]], look(picker, side).centre, atol=0.01)
     picker.keyboard.press("n")
-    picker.wait_for_timeout(600)
+    still(picker)
     for key in ("ArrowRight", "ArrowRight", "Shift+ArrowUp"):
         picker.keyboard.press(key)
     (moved,) = pairs(picker)
@@ -227,7 +232,7 @@ def test_locked_panes_and_preview(
     picker.keyboard.press("h")
     for key in ("+", "+", "Escape", "ArrowDown"):
         picker.keyboard.press(key)
-    picker.wait_for_timeout(700)
+    still(picker)
     he, ihc = look(picker, "he"), look(picker, "ihc")
     there = workspace.truth(1).ihc_to_he(ihc.centre[None])[0]
     assert np.abs(there - he.centre).max() < 16

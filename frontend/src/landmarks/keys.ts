@@ -10,7 +10,7 @@ export interface Action {
   place?: boolean;
   focus?: Side;
   step?: 1 | -1;
-  does?: "undo" | "redo" | "remove" | "release" | "fit" | "lock" | "save" | "help";
+  does?: "undo" | "redo" | "remove" | "release" | "fit" | "sharp" | "lock" | "save" | "help";
 }
 
 const ARROWS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -29,6 +29,7 @@ const PLAIN: Record<string, Action> = {
   Backspace: { does: "remove" },
   Escape: { does: "release" },
   "0": { does: "fit" },
+  z: { does: "sharp" },
   l: { does: "lock" },
   "?": { does: "help" },
 };
@@ -56,7 +57,7 @@ export const KEYS: Keys = [
   [["Esc"], "choose none"],
   [["Delete"], "take the chosen pair away"],
   [["Ctrl-Z", "Ctrl-Shift-Z"], "undo, redo"],
-  [["+", "-", "0"], "zoom in, out, show the whole slide"],
+  [["+", "-", "0", "z"], "zoom in, out, show the whole slide, one screen px for each of its px"],
   [["l"], "lock both panes through the pairs"],
   [["Ctrl-S"], "save"],
   [["?"], "this list"],

@@ -324,6 +324,7 @@ class LandmarksPage {
 
   private key(event: KeyboardEvent): void {
     if (typing(event) || event.altKey || document.querySelector("dialog[open]")) return;
+    if (this.work.hidden && this.previewed === null) return; // the preview is on its way
     if (this.previewed !== null) {
       const looked = look(event);
       if (event.key === "Escape") this.previewed.close();
@@ -348,6 +349,7 @@ class LandmarksPage {
     else if (action.does === "remove") model.remove();
     else if (action.does === "release") model.choose(null);
     else if (action.does === "fit") leader.fit(true);
+    else if (action.does === "sharp") leader.sharp();
     else if (action.does === "lock") this.toggleLock();
     else if (action.does === "save" && model.complete.length > 0) this.save();
     else if (action.does === "help") help("Keys of the landmark picker", KEYS);

@@ -2,6 +2,7 @@
 
 import type { Fit, PointPair } from "../api";
 import { banner, h, put } from "../dom";
+import { upright } from "../viewer/pose";
 import type { Model, Pair } from "./model";
 
 /** A fit, and the pairs that it is of. */
@@ -39,12 +40,14 @@ export class PairTable {
     const rows = this.model.pairs.map((pair, index) => this.row(pair, index, fitted));
     const names = ["Pair", "Projective, um", "Similarity, um", ""];
     const head = names.map((name, index) => h("th", { class: index === 1 || index === 2 ? "number" : "", scope: "col" }, name));
+    const focused = this.element.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
     put(
       this.element,
       h("h2", {}, `Pairs (${complete})`),
       ...this.say(fitted?.fit ?? null, stale, error, complete),
       rows.length > 0 && h("table", { class: stale ? "stale" : "" }, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)),
     );
+    if (focused != null) [...this.element.querySelectorAll("button")].find((button) => button.ariaLabel === focused)?.focus();
   }
 
   private row(pair: Pair, index: number, fitted: Fitted | null): HTMLElement {
@@ -79,7 +82,8 @@ export class PairTable {
     const lines: HTMLElement[] = [];
     if (fit.error !== null) lines.push(banner("error", fit.error));
     if (fit.absurd !== null) lines.push(banner("warning", fit.absurd));
-    const turned = `turned ${fit.rotation_degrees.toFixed(1)}°, scale ${fit.scale.toFixed(3)}${fit.mirrored ? ", mirrored" : ""}`;
+    const turn = upright((fit.mirrored ? 180 : 0) - fit.rotation_degrees); // as the viewer says it of the H&E's pane
+    const turned = `H&E turned ${turn.toFixed(1)}°, scale ${fit.scale.toFixed(3)}${fit.mirrored ? ", mirrored" : ""}`;
     const rms = fit.rms_um === null ? "" : `${fit.rms_um.toFixed(1)} um rms; `;
     lines.push(h("p", { class: stale ? "stale" : "", "data-testid": "fit", role: "status" }, h("strong", {}, rms), turned));
     lines.push(h("p", { class: "muted small" }, complete === 4 ? FOUR : MORE));

@@ -57,7 +57,9 @@ export class Stage {
 
   /** Closer (positive) or farther, around the middle of the stage. */
   zoom(steps: number): void {
-    this.zoomAt(STEP ** steps, { x: 0, y: 0 });
+    const next = this.scale * STEP ** steps;
+    const over = (this.scale < 1 && next > 1) || (this.scale > 1 && next < 1); // its own size is not skipped
+    this.zoomAt(over ? 1 / this.scale : STEP ** steps, { x: 0, y: 0 });
   }
 
   /** Move the view by parts of the stage. */

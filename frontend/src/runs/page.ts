@@ -2,7 +2,7 @@
 
 import "./runs.css";
 import { library } from "../api";
-import { banner, h, link, put } from "../dom";
+import { banner, h, link, prose, put } from "../dom";
 import type { Leave, Route } from "../page";
 import { Chart, shortNumber, type Line, type Options } from "./chart";
 import { runTable, statusBadge, taskName } from "./list";
@@ -36,7 +36,7 @@ async function choose(root: HTMLElement): Promise<void> {
       { class: "sheet" },
       h("h1", {}, "Runs"),
       runs.length === 0
-        ? h("p", {}, "There is no run in the served folder. `restain train` and `restain her2 train` write some.")
+        ? h("p", {}, ...prose("There is no run in the served folder. `restain train` and `restain her2 train` write some."))
         : runTable(runs),
     ),
   );
@@ -76,16 +76,7 @@ class RunsPage {
         { class: "sheet wide-sheet runs" },
         h("div", { class: "row" }, h("h1", { class: "grow" }, this.paths.length > 1 ? `${this.paths.length} runs` : "Run"), others),
         this.asked > MOST ? banner("warning", `${this.asked} runs were asked for; the first ${MOST} are shown.`) : null,
-        h(
-          "table",
-          { class: "legend" },
-          h(
-            "thead",
-            {},
-            h("tr", {}, ...["Line", "Run", "Method", "Task", "um/px", "Status", "Last row", ""].map((name) => (name ? h("th", { scope: "col" }, name) : h("td")))),
-          ),
-          this.legend,
-        ),
+        h("div", { class: "wide" }, this.heads()),
         this.problems,
         this.controls(),
         this.picker,
@@ -101,6 +92,12 @@ class RunsPage {
     clearInterval(this.clock);
     this.poller.leave();
     for (const chart of this.charts) chart.leave();
+  }
+
+  private heads(): HTMLElement {
+    const names = ["Line", "Run", "Method", "Task", "um/px", "Status", "Last row", ""];
+    const cells = names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td")));
+    return h("table", { class: "legend" }, h("thead", {}, h("tr", {}, ...cells)), this.legend);
   }
 
   private controls(): HTMLElement {

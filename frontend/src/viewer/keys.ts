@@ -8,6 +8,8 @@ export interface Action {
   /** Parts of the pane to move by, and a factor to zoom by. */
   move?: [across: number, down: number, factor: number];
   fit?: boolean;
+  /** One screen px a slide px. */
+  sharp?: boolean;
   /** Degrees to turn all by. */
   turn?: number;
   curtain?: number;
@@ -29,6 +31,7 @@ const MOVES: Record<string, Action> = {
   "=": { move: [0, 0, FACTOR] },
   "-": { move: [0, 0, 1 / FACTOR] },
   "0": { fit: true },
+  z: { sharp: true },
   "[": { curtain: -0.05 },
   "]": { curtain: 0.05 },
   r: { turn: 90 },
@@ -50,6 +53,7 @@ export const KEYS: Keys = [
   [["←", "→", "↑", "↓"], "move"],
   [["+", "-"], "zoom in, out; the mouse wheel and a double click too"],
   [["0"], "show the whole slide"],
+  [["z"], "one screen px for each px of the slide (100 %)"],
   [["s"], "side by side"],
   [["c"], "curtain"],
   [["[", "]"], "move the curtain; with its handle focused, also ← →, Home and End"],

@@ -2,7 +2,7 @@
 
 import type OpenSeadragon from "openseadragon";
 import { get, type Layer, type Overlay } from "../api";
-import { h, put } from "../dom";
+import { h, prose, put } from "../dom";
 import type { Pane } from "./pane";
 import type { Scene, Spec } from "./scene";
 import { digits } from "./scalebar";
@@ -22,6 +22,8 @@ interface Entry {
   box: HTMLInputElement;
   slider: HTMLInputElement;
   far: HTMLElement;
+  /** Said while tiles are missing: some take seconds at first. */
+  busy: HTMLElement;
   /** Shown only while it is on. */
   more: HTMLElement;
 }
@@ -120,6 +122,7 @@ export class Overlays {
       const far = coarsest !== null && coarsest < spec.grid.max_z && scale * 2 ** coarsest < FEWEST;
       const opacity = far ? 0 : entry.opacity / 100;
       if (item !== null && item.getOpacity() !== opacity) item.setOpacity(opacity);
+      entry.busy.classList.toggle("on", !far && item?.getFullyLoaded() === false);
       if (entry.far.hidden !== far) continue;
       entry.far.hidden = !far;
       const nearest = spec.mpp === null || coarsest === null ? null : (spec.mpp * 2 ** coarsest) / FEWEST;
@@ -151,6 +154,7 @@ export class Overlays {
       box: h("input", { type: "checkbox", id, disabled: overlay.stamp === "", "data-testid": id, onchange: () => this.set(entry, entry.box.checked) }),
       slider: h("input", { type: "range", min: 10, max: 100, step: 5, "aria-label": `Opacity of ${overlay.label}, ${layer.label}` }),
       far: h("p", { class: "far small", hidden: true, role: "status" }),
+      busy: h("span", { class: "busy", role: "img", "aria-label": "is being drawn", title: "is being drawn", "data-testid": `busy-${index}-${name}` }),
       more: h("div", { class: "more", hidden: true }),
     };
     this.entries.push(entry);
@@ -163,14 +167,14 @@ export class Overlays {
     put(
       entry.more,
       h("ul", { class: "legend" }, ...overlay.legend.map(({ label, color }) => h("li", {}, swatch(color), label))),
-      overlay.note !== "" && h("p", { class: "muted small" }, overlay.note),
+      overlay.note !== "" && h("p", { class: "muted small" }, ...prose(overlay.note)),
       entry.far,
       h("label", { class: "opacity small" }, "Opacity ", entry.slider),
     );
     const key = KINDS.indexOf(overlay.kind) + 1;
     const label = h("label", { for: id, title: overlay.source ?? "" }, overlay.label);
-    const head = h("div", { class: "row" }, entry.box, label, key > 0 && name === overlay.kind && h("kbd", {}, key));
-    const broken = overlay.stamp === "" && h("p", { class: "far small" }, overlay.note);
+    const head = h("div", { class: "row" }, entry.box, label, entry.busy, key > 0 && name === overlay.kind && h("kbd", {}, key));
+    const broken = overlay.stamp === "" && h("p", { class: "far small" }, ...prose(overlay.note));
     return h("div", { class: "overlay" }, head, broken, entry.more);
   }
 
@@ -194,6 +198,7 @@ export class Overlays {
     if (entry.on === on) return;
     entry.on = on;
     entry.more.hidden = !on;
+    entry.busy.classList.remove("on");
     for (const [pane, spec] of this.panes) {
       if (spec.index !== entry.index) continue;
       if (on) this.add(pane, spec, entry);
@@ -209,7 +214,7 @@ export class Overlays {
     const role = spec.layer.frame ?? (spec.layer.role === "virtual" ? null : spec.layer.role);
     const query = {
       path: spec.layer.path,
-      v: spec.slide.stamp,
+      v: spec.stamp,
       via: spec.via,
       source: overlay.source,
       registration: this.registration,
@@ -219,6 +224,7 @@ export class Overlays {
     const coarsest = Math.min(overlay.coarsest_z ?? spec.grid.max_z, spec.grid.max_z);
     void pane.overlay(`/api/overlay/${overlay.kind}`, query, coarsest).then((item) => {
       drawn.item = item;
+      item.addHandler("fully-loaded-change", () => this.limit(pane));
       if (this.drawn.get(pane)?.includes(drawn)) this.limit(pane);
       else pane.viewer.world.removeItem(item); // switched off meanwhile
     });

@@ -200,9 +200,10 @@ class ViewerPage {
         name,
       );
     const loose = scene?.common == null;
+    const related = scene?.related ?? false;
     const locked = h(
       "button",
-      { "aria-pressed": String(state.locked || state.mode === "curtain"), disabled: state.mode === "curtain", title: "Panes move together (l)", onclick: () => this.lock(), "data-testid": "lock" },
+      { "aria-pressed": String(related && (state.locked || state.mode === "curtain")), disabled: !related || state.mode === "curtain", title: "Panes move together (l)", onclick: () => this.lock(), "data-testid": "lock" },
       "Locked",
     );
     const picking = state.he !== null && state.ihc !== null;
@@ -213,6 +214,7 @@ class ViewerPage {
       h("span", { class: "segmented", role: "group", "aria-label": "Mode" }, mode("Side by side", "side", scene === null, "Each slide as it was scanned (s)"), mode("Curtain", "curtain", loose, loose ? "Needs two slides that are registered" : "One slide over the other (c)")),
       locked,
       h("button", { onclick: () => this.stage?.fit(), title: "Show the whole slide (0)", disabled: scene === null }, "Fit"),
+      h("button", { onclick: () => this.stage?.sharp(), title: "One screen px for each px of the slide (z)", disabled: scene === null, "data-testid": "sharp" }, "1:1"),
       h("button", { onclick: () => void this.copy(), title: "A link that shows exactly this", disabled: scene === null, "data-testid": "copy-link" }, "Copy link"),
       picking && h("a", { class: "button", href: link("landmarks", { he: state.he, ihc: state.ihc }) }, "Landmarks"),
       this.said,

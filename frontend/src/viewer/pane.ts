@@ -13,6 +13,8 @@ export interface PaneOptions {
   grid: Grid;
   /** The registration through which it is drawn; null: as it is. */
   via: string | null;
+  /** Of what is drawn. */
+  stamp: string;
   /** um a grid px; null: unknown. */
   mpp: number | null;
   /** Where a grid px lies on the slide, level-0 px. */
@@ -81,7 +83,7 @@ export class Pane {
     );
     this.coordinates.dataset["label"] = layer.label;
     host.append(this.element);
-    const query = { path: layer.path, v: layer.slide?.stamp, via };
+    const query = { path: layer.path, v: options.stamp, via };
     this.viewer = OpenSeadragon({
       element: canvas,
       tileSources: [
@@ -114,6 +116,8 @@ export class Pane {
       timeout: 600_000, // tiles wait for a server that is away
       crossOriginPolicy: false,
     });
+    // Each tile is drawn a px larger, against seams; where tiles lie on whole px there are none, and it would only blur.
+    (this.viewer.drawer as unknown as { minimumOverlapRequired: () => boolean }).minimumOverlapRequired = () => !this.exact;
     this.viewer.setKeyboardNavEnabled(false); // the page has keys of its own
     const surface = this.viewer.canvas;
     surface.setAttribute("role", "application");
@@ -179,9 +183,34 @@ export class Pane {
     const pose = this.pose(true);
     const size = this.size;
     const centre = toGrid(pose, size, { x: size.x * (0.5 + across), y: size.y * (0.5 + down) });
-    const least = whole(this.options.grid.width, this.options.grid.height, size).scale / 4;
-    const scale = Math.min(Math.max(pose.scale * factor, least), CLOSEST);
-    this.show({ ...pose, ...centre, scale }, true);
+    this.show(this.sane({ ...pose, ...centre, scale: pose.scale * factor }), true);
+  }
+
+  /** The pose nearest to this one (of a link, that may say anything) from which the slide can be found. */
+  sane(pose: Pose): Pose {
+    const { width, height } = this.options.grid;
+    const least = whole(width, height, this.size).scale / 4;
+    const within = (value: number, low: number, high: number): number => Math.min(Math.max(value, low), high);
+    const scale = within(pose.scale, least, CLOSEST);
+    return { ...pose, x: within(pose.x, 0, width), y: within(pose.y, 0, height), scale };
+  }
+
+  /** One screen px for each grid px, on whole screen px: nothing is made up where the pane is not turned. */
+  sharp(): void {
+    const pose = this.pose(true);
+    const { x, y } = this.size;
+    const [across, down] = Math.round(pose.rotation / 90) % 2 === 0 ? [x, y] : [y, x];
+    const whole = (place: number, side: number): number => Math.round(place - side / 2) + side / 2;
+    this.show({ ...pose, x: whole(pose.x, across), y: whole(pose.y, down), scale: 1 }, true);
+  }
+
+  /** Whether each grid px covers whole px of the screen. */
+  private get exact(): boolean {
+    const pose = this.pose();
+    const side = pose.scale * devicePixelRatio;
+    const { x, y } = toScreen(pose, this.size, { x: 0, y: 0 });
+    const whole = (value: number): boolean => Math.abs(value - Math.round(value)) < 1e-4;
+    return side > 0.5 && pose.rotation % 90 === 0 && [side, x * devicePixelRatio, y * devicePixelRatio].every(whole);
   }
 
   toScreen(point: Point): Point {

@@ -23,6 +23,8 @@ export interface Spec extends Space {
   slide: SlideInfo;
   grid: Grid;
   via: string | null;
+  /** Of what is drawn, the slide and what it is warped by: tiles asked for with it are kept for good. */
+  stamp: string;
   toSlide: Place;
 }
 
@@ -56,7 +58,7 @@ export class Scene {
     const mpp = slide.mpp ?? (framed === null ? null : framed * unit);
     const [width, height] = slide.size;
     const grid = { width, height, tile: slide.tile, max_z: slide.max_z, coarsest_z: slide.coarsest_z };
-    return { index, frame, unit, mpp, layer, slide, grid, via: null, toSlide: (p) => p };
+    return { index, frame, unit, mpp, layer, slide, grid, via: null, stamp: slide.stamp, toSlide: (p) => p };
   }
 
   /** On whose pixels a curtain can hang; null: the layers have none in common. */
@@ -66,6 +68,12 @@ export class Scene {
     if (frames.length < 2 || first === undefined || frames.includes(null)) return null;
     if (frames.every((frame) => frame === first)) return first;
     return this.transform === null ? null : "ihc";
+  }
+
+  /** Whether any two layers can move together. */
+  get related(): boolean {
+    const specs = this.layers.map((_, index) => this.native(index)).filter((spec) => spec !== null);
+    return specs.some((one, index) => specs.slice(index + 1).some((other) => this.between(one, other) !== null));
   }
 
   /** A layer on the pixels that all have in common. */
@@ -83,6 +91,7 @@ export class Scene {
       unit: 1,
       mpp: this.mpp("ihc"),
       via: registration.path,
+      stamp: !registration.stamp ? native.stamp : `${native.stamp}-${registration.stamp}`,
       grid: { width, height, tile, max_z: top, coarsest_z: coarsest_z < max_z ? Math.min(coarsest_z, top) : top },
       toSlide: (p) => scaled(transform.toHe(p), 1 / native.unit),
     };

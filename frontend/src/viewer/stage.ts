@@ -87,6 +87,10 @@ export class Stage {
     this.locks?.leader.fit(true);
   }
 
+  sharp(): void {
+    this.locks?.leader.sharp();
+  }
+
   lock(on: boolean): void {
     if (this.locks === null || this.state.mode === "curtain") return;
     this.locks.on = on;
@@ -99,6 +103,7 @@ export class Stage {
     if (lock === null) return false;
     if (action.move) lock.leader.steer(...action.move);
     else if (action.fit) this.fit();
+    else if (action.sharp) this.sharp();
     else if (action.curtain !== undefined) this.curtain?.by(action.curtain);
     else if (action.turn !== undefined) {
       const pose = lock.leader.pose(true);
@@ -131,12 +136,12 @@ export class Stage {
     lock.leader = pane;
     const pose = this.state.view && this.scene.poseOf(this.state.view, spec);
     if (pose === null) pane.fit();
-    else pane.show(pose);
+    else pane.show(pane.sane(pose));
     for (const [other, its] of this.drawn) {
       const own = this.state.own.get(its.index);
       if (other === pane || (lock.on && this.scene.between(spec, its) !== null)) continue;
       if (own === undefined) other.fit();
-      else other.show({ ...own, scale: 1 / own.z });
+      else other.show(other.sane({ ...own, scale: 1 / own.z }));
     }
     lock.align();
   }
@@ -158,6 +163,7 @@ export class Stage {
       layer: spec.layer,
       grid: spec.grid,
       via: spec.via,
+      stamp: spec.stamp,
       mpp: spec.mpp,
       toSlide: spec.toSlide,
       above,

@@ -47,7 +47,7 @@ export function readState(query: URLSearchParams): State {
   for (const word of words("own")) {
     const [index, ...rest] = word.split(",");
     const [ox, oy, oz, turn, flip] = rest.map(Number);
-    if (ox === undefined || oy === undefined || oz === undefined || !(oz > 0)) continue;
+    if (ox === undefined || oy === undefined || oz === undefined || !Number.isFinite(ox + oy + oz) || oz <= 0) continue;
     own.set(Number(index), { x: ox, y: oy, z: oz, rotation: turn || 0, flip: flip === 1 });
   }
   const frames = new Map<string, Frame>();

@@ -5,6 +5,7 @@ Every step is what a user would run on real slides; only the cohort is synthetic
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,6 +145,7 @@ def demo(out: Path = Path("demo"), seed: int = 7, workers: int = 2, json: bool =
     )
     if json:
         print_json(document)
+    console.print(f"Slides, cells and attention in a browser: restain serve {shlex.quote(str(out))}", markup=False)
     console.print(f"Report: {(out / 'report.html').resolve()}", markup=False, soft_wrap=True)
     return summary.exit_code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import cv2
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from restain.cli.parsing import call
 from restain.core.errors import ItemError, RestainError
@@ -24,6 +26,8 @@ from restain.web.security import SHORTEST_TOKEN, is_loopback
 TOKEN_VARIABLE = "RESTAIN_TOKEN"
 """Environment variable with the token: unlike an option, other users of the computer cannot read it."""
 
+_ASK_WITHIN = 20.0
+"""Seconds in which a connection must have asked for something: else idle ones would use up all that there can be."""
 _FINISH = 2
 """Seconds that running requests have to finish when the server ends."""
 
@@ -57,6 +61,7 @@ def serve(
     address = f"http://{_shown(host)}:{listener.getsockname()[1]}"
     settings = uvicorn.Config(
         app,
+        http=_Patient,
         access_log=False,
         log_level="warning",
         server_header=False,
@@ -70,6 +75,24 @@ def serve(
     except KeyboardInterrupt:  # raised again by uvicorn once all is closed
         console.print("\nClosed.", markup=False)
     return 0
+
+
+class _Patient(H11Protocol):
+    """Closes connections that do not ask for anything, or never end their question; uvicorn waits for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(_ASK_WITHIN, self._look, None)
+
+    def _look(self, before: object) -> None:
+        """Close the connection if it has waited for a question since the last look, ``before`` being the one then."""
+        if self.transport.is_closing():
+            return
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self.cycle is before:
+            self.transport.close()
+        else:
+            self.loop.call_later(_ASK_WITHIN, self._look, self.cycle if waits else self)
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a
 MAX_PIXELS = 400_000_000
 """Images without tiles must be decoded whole; above this (20,000 x 20,000, 1.6 GB decoded) they are refused."""
 
+MOST_DIRECTORIES = 1000
+"""Pictures in a TIFF: a slide has its levels and some of its label; to list a million takes minutes."""
+
 _pillow_limit = threading.Lock()
 
 
@@ -35,6 +40,37 @@ def is_tiff(path: Path) -> bool:
             return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     except OSError as error:
         raise UnreadableImageError(f"{path}: cannot be opened ({error.strerror or error}). Check the path.") from error
+
+
+def check_directories(path: Path) -> None:
+    """Refuse a TIFF of more pictures than a slide has, before a reader lists them all.
+
+    What is damaged is passed over here: readers say better what it is.
+
+    Raises:
+        UnreadableImageError: it has more than ``MOST_DIRECTORIES``, or one leads back to another.
+    """
+    with readable(path), Path(path).open("rb") as stream:
+        head, length = stream.read(16).ljust(16, b"\0"), os.fstat(stream.fileno()).st_size
+        order, big = ("<" if head.startswith(b"II") else ">"), b"+" in head[2:4]
+        count, place, entry = (f"{order}Q", f"{order}Q", 20) if big else (f"{order}H", f"{order}I", 12)
+        (offset,) = struct.unpack_from(place, head, 8 if big else 4)
+        for _ in range(MOST_DIRECTORIES):
+            if not 0 < offset < length:
+                return
+            stream.seek(offset)
+            number = stream.read(struct.calcsize(count))
+            if len(number) < struct.calcsize(count) or struct.unpack(count, number)[0] * entry > length:
+                return
+            stream.seek(struct.unpack(count, number)[0] * entry, os.SEEK_CUR)
+            following = stream.read(struct.calcsize(place))
+            if len(following) < struct.calcsize(place):
+                return
+            (offset,) = struct.unpack(place, following)
+        raise UnreadableImageError(
+            f"{path}: holds more than {MOST_DIRECTORIES:,} pictures (or its directories run in a circle), so it is no "
+            "slide. Export the one picture as OME-TIFF with QuPath."
+        )
 
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF", "JPEG2000")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restain.core.errors import MissingResolutionError, RestainError
-from restain.slides.decoding import is_tiff
+from restain.slides.decoding import check_directories, is_tiff
 from restain.slides.resampling import SUPPORT, resample, span
 from restain.slides.resolution import single
 from restain.slides.sources import ImageSource, OpenSlideSource, Source, openslide_vendor
@@ -255,6 +255,8 @@ def _touched(count: int, step: float, block: int, extent: int) -> int:
 def _open_source(path: Path) -> Source:
     """The reader for a file, chosen by its content."""
     tiff = is_tiff(path)  # also says when the file is missing
+    if tiff:
+        check_directories(path)
     vendor = openslide_vendor(path)
     if vendor is not None and vendor != "generic-tiff":
         return OpenSlideSource(path)

@@ -214,7 +214,7 @@ def _check_announced(data: bytes, keyframe: tifffile.TiffPage, index: int) -> No
 
     Other compressions decode into memory of the tile's size; those with a header of their own believe the header.
     """
-    if keyframe.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
+    if keyframe.compression not in {*tifffile.TIFF.IMAGE_COMPRESSIONS, tifffile.COMPRESSION.LERC}:
         return
     try:
         with no_pillow_limit(), Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000", "WEBP", "PNG")) as announced:

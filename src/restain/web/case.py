@@ -16,6 +16,7 @@ from restain.web.frames import frame_of
 from restain.web.library import library_of
 from restain.web.outside import message, number_or_none, own_file, small_object, text, text_or_none
 from restain.web.sources import registered_beside
+from restain.web.stamps import stamp
 from restain.web.tile_api import Name, slide_document
 from restain.web.transform_json import transform_document
 
@@ -74,11 +75,12 @@ def describe_case(context: Context, layers: list[dict[str, Any]], registration: 
         try:
             path = context.root.resolve(registration)
             registered = path.with_name("he_registered.ome.tif")
+            seen = stamp(path)
             transform = context.pool.transforms.load(path)
             require_same(transform, registered_beside(path), layers)
             answer["quality"] = short_quality(path.with_name("quality.json"))
             answer["registration"] = {
-                "path": registration, **transform_document(transform), "quality": answer["quality"],
+                "path": registration, "stamp": seen, **transform_document(transform), "quality": answer["quality"],
             }  # fmt: skip
         except RestainError as error:
             answer["registration_problem"] = message(error, context.root.folder)
@@ -135,13 +137,13 @@ def require_same(transform: Transform, registered: Registered | None, layers: li
                 f"The registration is of {name or 'a slide'} with {size[0]} x {size[1]} px; {slide['name']} has "
                 f"{slide['size'][0]} x {slide['size'][1]}. {REGISTER_AGAIN}"
             )
-        stamp = None if registered is None else registered.he if role == "he" else registered.ihc
+        then = None if registered is None else registered.he if role == "he" else registered.ihc
         try:
             now = layer["file"].stat().st_size
         except OSError:  # gone meanwhile; its tiles will say so
             continue
         # a slide may have been renamed, or (without quality.json) only its name is known
-        if (stamp is not None and stamp.bytes != now) or (stamp is None and name != slide["name"]):
+        if (then is not None and then.bytes != now) or (then is None and name != slide["name"]):
             raise ItemError(
                 f"The registration is of another {name or 'slide'} than this {slide['name']}, or the slide has changed "
                 f"since. {REGISTER_AGAIN}"

@@ -28,7 +28,7 @@ class RefusedError(RestainError):
 
 
 def handle_failures(app: FastAPI, folder: Path) -> None:
-    """Let ``app`` answer errors as JSON: paths as seen from the served ``folder``, and of what nobody foresaw nothing."""
+    """Let ``app`` answer errors as JSON, with paths as seen from ``folder``; what nobody foresaw says nothing."""
 
     @app.exception_handler(RestainError)
     def foreseen(_: Request, error: RestainError) -> JSONResponse:

@@ -141,7 +141,10 @@ def router(context: Context) -> APIRouter:
         transform = preview_of(*_sides(context, given), points)
         slides = " ".join(f"{name} {stamp(context.root.resolve(name))}" for name in (given.he, given.ihc))
         via = f"preview:{_kept(context).put(transform, slides)}"
-        return {"via": via, "registration": {"path": via, **transform_document(transform), "quality": None}}
+        return {
+            "via": via,
+            "registration": {"path": via, "stamp": "", **transform_document(transform), "quality": None},
+        }
 
     return routes
 

@@ -41,7 +41,7 @@ class SlideIndex:
             return []
         if parts[-1].lower().endswith(FEATURES):
             return _closest(self._by_title.get(title_of(parts[-1]), []), parts[:-1])
-        near = self._by_end.get(parts[-2:], []) if len(parts) > 1 else []  # type: ignore[call-overload]
+        near = self._by_end.get((parts[-2], parts[-1]), []) if len(parts) > 1 else []
         return _closest(near or self._by_name.get(parts[-1], []), parts[:-1])
 
     def titled(self, title: str) -> list[SlideFile]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import stat
 import threading
 import warnings
@@ -90,10 +89,9 @@ def read_curves(path: Path, after: float | None) -> dict[str, Any]:
             content = content[: content.rfind(b"\n") + 1]
             columns = [text(name, 80) for name in next(_lines(content), [])][:COLUMNS]
             many = sum(1 for _ in _rows(content, columns, after))
-            wanted = range(many)
+            taken = set(range(min(many, ROWS)))
             if many > ROWS:
-                wanted = [round(number * (many - 1) / (ROWS - 1)) for number in range(ROWS)]
-            taken = set(wanted)
+                taken = {round(number * (many - 1) / (ROWS - 1)) for number in range(ROWS)}
             # read twice, because keeping all of them would take twenty times the file
             rows = [
                 [_number(cell) for cell in line[: len(columns)]] + [None] * (len(columns) - len(line))
@@ -147,7 +145,7 @@ def _samples(context: Context, folder: Path) -> list[dict[str, Any]]:
     if context.root.relative(folder) is None:
         return []
     try:
-        names = sorted(os.listdir(folder), reverse=True)
+        names = sorted((path.name for path in folder.iterdir()), reverse=True)
     except OSError:  # not begun
         return []
     found: list[dict[str, Any]] = []

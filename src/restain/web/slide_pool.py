@@ -18,7 +18,7 @@ from PIL import Image
 from restain.core.errors import ItemError, RestainError, UnreadableImageError
 from restain.registration import Transform, WarpedSlide
 from restain.slides import Slide, glass_colour, open_slide
-from restain.slides.decoding import FORMATS, is_tiff, no_pillow_limit, readable
+from restain.slides.decoding import FORMATS, check_directories, is_tiff, no_pillow_limit, readable
 from restain.slides.sources import openslide_vendor
 from restain.slides.tiff_source import CACHE_BYTES
 from restain.web.companions import check_companions
@@ -232,7 +232,10 @@ class SlidePool:
             UnreadableImageError: it could only be decoded whole and is too large for that, or belongs to files
                 outside of the served folder.
         """
-        tiff, vendor = is_tiff(path), openslide_vendor(path)
+        tiff = is_tiff(path)
+        if tiff:
+            check_directories(path)
+        vendor = openslide_vendor(path)
         check_companions(path, vendor, self._serves)
         if tiff or vendor is not None:
             return min(CACHE_BYTES, self._memory), False
