@@ -249,6 +249,14 @@ export async function ask<T>(path: string, options: Options = {}): Promise<T> {
   return read as T;
 }
 
+/** Of something thrown, the words for people. */
+export const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** Why an answer that is no JSON otherwise (an image, a page) was refused. */
+export async function refusal(answer: Response): Promise<string> {
+  return messageOf(await answer.json().catch(() => null), answer.status);
+}
+
 function messageOf(body: unknown, status: number): string {
   if (typeof body === "object" && body !== null && "error" in body && typeof body.error === "string") return body.error;
   return `The server answered with status ${status}.`;

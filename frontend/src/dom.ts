@@ -4,7 +4,7 @@ export type Child = Node | string | number | null | undefined | false;
 type Listener = (event: never) => unknown;
 export type Attributes = Record<string, string | number | boolean | null | undefined | Listener>;
 
-/** The first `data-testid` is what the browser tests look for; `style` and textual handlers are refused (CSP). */
+/** `style` and textual handlers are refused, as the content security policy would. */
 function assign(element: Element, attributes: Attributes): void {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") {

@@ -1,7 +1,7 @@
 /** What lies in the served folder, and where to go from there. */
 
 import "./home.css";
-import { library, type Case, type Library } from "./api";
+import { library, type Case, type Library, wordsOf } from "./api";
 import { banner, copyText, fileName, h, link, prose, put } from "./dom";
 import { runTable } from "./runs/list";
 
@@ -18,7 +18,7 @@ export async function open(root: HTMLElement): Promise<void> {
         root.querySelector<HTMLElement>("h1")?.focus();
       } catch (error) {
         refresh.disabled = false;
-        refresh.before(banner("error", error instanceof Error ? error.message : String(error)));
+        refresh.before(banner("error", wordsOf(error)));
       }
     };
     const parts = [cases(found), studies(found), slides(found), runs(found), reports(found), landmarks(found)];

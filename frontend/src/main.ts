@@ -1,6 +1,7 @@
 /** Routes: one page at a time, loaded when it is first opened. */
 
 import "./style.css";
+import { wordsOf } from "./api";
 import { banner, h, put } from "./dom";
 import type { Leave, Page, Route } from "./page";
 
@@ -91,7 +92,7 @@ async function show(): Promise<void> {
     else left?.();
   } catch (error) {
     if (mine !== turn) return;
-    const message = error instanceof Error ? error.message : String(error);
+    const message = wordsOf(error);
     put(main, h("div", { class: "sheet" }, banner("error", message), h("button", { onclick: () => location.reload() }, "Reload")));
   }
 }

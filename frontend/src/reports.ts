@@ -1,9 +1,11 @@
 /** Reports that restain wrote, each in a frame of its own that runs no scripts and loads nothing. */
 
 import "./reports.css";
-import { address, library } from "./api";
+import { address, library, refusal } from "./api";
 import { banner, fileName, h, link, prose } from "./dom";
 import type { Route } from "./page";
+
+const GONE = "The server does not answer. Is `restain serve` still running?";
 
 export async function open(root: HTMLElement, route: Route): Promise<void> {
   const path = route.query.get("path");
@@ -50,16 +52,9 @@ async function one(root: HTMLElement, path: string): Promise<void> {
   );
   root.append(bar);
   if (answer === null || !answer.ok) {
-    root.append(h("div", { class: "sheet" }, banner("error", await refusal(answer))));
+    root.append(h("div", { class: "sheet" }, banner("error", answer === null ? GONE : await refusal(answer))));
     return;
   }
   void answer.body?.cancel();
   root.append(h("iframe", { class: "report", sandbox: "", title: `Report: ${title}`, src: source, referrerpolicy: "no-referrer" }));
-}
-
-async function refusal(answer: Response | null): Promise<string> {
-  if (answer === null) return "The server does not answer. Is `restain serve` still running?";
-  const body: unknown = await answer.json().catch(() => null);
-  const said = typeof body === "object" && body !== null && "error" in body ? String(body.error) : "";
-  return said || `The server answered with status ${answer.status}.`;
 }

@@ -1,6 +1,6 @@
 /** Which two slides to mark. */
 
-import { type Library, library } from "../api";
+import { type Library, library, wordsOf } from "../api";
 import { banner, h, link, put } from "../dom";
 
 /** A list of the pairs of the folder, and two lists for any others. */
@@ -11,7 +11,7 @@ export async function choose(root: HTMLElement, he: string | null, ihc: string |
   try {
     found = await library();
   } catch (error) {
-    put(sheet, h("h1", {}, "Landmarks"), banner("error", error instanceof Error ? error.message : String(error)));
+    put(sheet, h("h1", {}, "Landmarks"), banner("error", wordsOf(error)));
     return;
   }
   const cases = found.cases.filter((one) => one.he !== null && one.ihc !== null);

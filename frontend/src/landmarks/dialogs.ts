@@ -1,6 +1,6 @@
 /** Save to a CSV in the folder, load one. */
 
-import { ApiError, get, library, post, type PointPair, type Saved } from "../api";
+import { ApiError, get, library, post, type PointPair, type Saved, wordsOf } from "../api";
 import { banner, copyText, h, put } from "../dom";
 import type { Model } from "./model";
 
@@ -20,7 +20,7 @@ export function save(model: Model, slides: Slides, name: string): void {
       model.keep();
       put(said, ...done(saved));
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = wordsOf(error);
       const again = h("button", { type: "button", onclick: () => void store(true), "data-testid": "replace" }, "Replace it");
       const exists = error instanceof ApiError && error.status === 409;
       put(said, banner(exists ? "warning" : "error", message, " ", exists && again));
@@ -61,7 +61,7 @@ export function load(model: Model): void {
       await read(model, path);
       dialog.close();
     } catch (error) {
-      put(list, h("li", {}, banner("error", error instanceof Error ? error.message : String(error))));
+      put(list, h("li", {}, banner("error", wordsOf(error))));
     }
   };
   library(true).then(
@@ -71,7 +71,7 @@ export function load(model: Model): void {
         landmarks.length === 0 && h("li", { class: "muted" }, "The folder holds no CSV with the columns x_he, y_he, x_ihc, y_ihc."),
         ...landmarks.map(({ path }) => h("li", {}, h("button", { class: "quiet", onclick: () => void take(path) }, path))),
       ),
-    (error: unknown) => put(list, h("li", {}, banner("error", error instanceof Error ? error.message : String(error)))),
+    (error: unknown) => put(list, h("li", {}, banner("error", wordsOf(error)))),
   );
 }
 

@@ -3,7 +3,7 @@
 import "../viewer/viewer.css";
 import "../viewer/panels.css";
 import "./landmarks.css";
-import { ApiError, type CaseView, caseView, type Fit, type Layer, post } from "../api";
+import { ApiError, type CaseView, caseView, type Fit, type Layer, post, wordsOf } from "../api";
 import { banner, fileName, h, put, typing } from "../dom";
 import type { Leave, Route } from "../page";
 import { connection } from "../viewer/connection";
@@ -95,7 +95,7 @@ class LandmarksPage {
     } catch (error) {
       if (error instanceof ApiError && error.status === 0) connection.lost();
       const again = h("button", { onclick: () => void this.load(csv) }, "Try again");
-      put(this.side, h("div", { class: "empty" }, banner("error", messageOf(error)), again));
+      put(this.side, h("div", { class: "empty" }, banner("error", wordsOf(error)), again));
       return;
     }
     this.build(this.view);
@@ -219,7 +219,7 @@ class LandmarksPage {
       if (points.length >= 4) fitted = { fit: await post<Fit>("/api/landmarks/fit", { he: this.he, ihc: this.ihc, points }, signal), points };
     } catch (error) {
       if (error instanceof ApiError && error.status === 0) connection.lost();
-      refused = messageOf(error);
+      refused = wordsOf(error);
     }
     if (signal.aborted) return;
     [this.fitted, this.refused] = [fitted, refused];
@@ -318,7 +318,7 @@ class LandmarksPage {
       put(this.notices);
     } catch (error) {
       this.work.hidden = false;
-      put(this.notices, banner("error", messageOf(error)));
+      put(this.notices, banner("error", wordsOf(error)));
     }
   }
 
@@ -379,8 +379,4 @@ class LandmarksPage {
     const to = pane.toGrid({ x: screen.x + across * scale, y: screen.y + down * scale });
     this.model.move({ x: Math.min(Math.max(to.x, 0), width), y: Math.min(Math.max(to.y, 0), height) });
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -6,7 +6,7 @@
  */
 
 import "./reading.css";
-import { ApiError, type Confirmed, type ReadingState, type Study } from "../api";
+import { ApiError, type Confirmed, type ReadingState, type Study, wordsOf } from "../api";
 import { put } from "../dom";
 import type { Leave, Route } from "../page";
 import {
@@ -125,7 +125,7 @@ class ReadingRoom {
       this.loggedOut();
       return;
     }
-    const message = error instanceof Error ? error.message : String(error);
+    const message = wordsOf(error);
     this.screen(failureScreen(message, () => void this.begin()));
   }
 

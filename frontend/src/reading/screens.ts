@@ -1,6 +1,6 @@
 /** The pages around the reading: code, instructions, end, failure. */
 
-import type { Study } from "../api";
+import { type Study, wordsOf } from "../api";
 import { h, put } from "../dom";
 import { instructions } from "./grades";
 
@@ -39,7 +39,7 @@ export function loginScreen(study: Study, note: string | null, enter: (code: str
       await enter(text);
     } catch (error) {
       problem.hidden = false;
-      put(problem, error instanceof Error ? error.message : String(error));
+      put(problem, wordsOf(error));
       code.setAttribute("aria-invalid", "true");
       code.select();
     } finally {

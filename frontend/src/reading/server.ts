@@ -1,6 +1,6 @@
 /** The reading room's part of the API: one study, one reader's session. */
 
-import { ApiError, ask, type Answer, type Confirmed, type ReadingState, type Study } from "../api";
+import { ApiError, ask, refusal, type Answer, type Confirmed, type ReadingState, type Study } from "../api";
 import type { Attempt } from "./answers";
 
 /** No answer within this time counts as a server that does not answer, ms. */
@@ -56,11 +56,7 @@ export class StudyServer {
         throw new ApiError(0, "The server does not answer.");
       }
       if (answer.status === 401) throw new LoggedOut();
-      if (!answer.ok) {
-        const body: unknown = await answer.json().catch(() => null);
-        const said = typeof body === "object" && body !== null && "error" in body ? String(body.error) : "";
-        throw new ApiError(answer.status, said || `The server answered with status ${answer.status}.`);
-      }
+      if (!answer.ok) throw new ApiError(answer.status, await refusal(answer));
       return answer.blob().catch(() => {
         throw new ApiError(0, "The connection broke off.");
       });

@@ -1,6 +1,6 @@
 /** A run that is asked after while it runs. */
 
-import { ApiError, get, type RunView } from "../api";
+import { ApiError, get, type RunView, wordsOf } from "../api";
 import { Table } from "./table";
 
 /** Between two questions, ms. */
@@ -43,7 +43,7 @@ export class LiveRun {
         before.samples.length !== found.samples.length
       );
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = wordsOf(error);
       const news = message !== this.problem;
       this.problem = message;
       this.lost = error instanceof ApiError && error.status >= 400 && error.status < 500;

@@ -76,7 +76,7 @@ class RunsPage {
         { class: "sheet wide-sheet runs" },
         h("div", { class: "row" }, h("h1", { class: "grow" }, this.paths.length > 1 ? `${this.paths.length} runs` : "Run"), others),
         this.asked > MOST ? banner("warning", `${this.asked} runs were asked for; the first ${MOST} are shown.`) : null,
-        h("div", { class: "wide" }, this.heads()),
+        h("div", { class: "wide", tabindex: 0, role: "group", "aria-label": "Runs shown" }, this.heads()),
         this.problems,
         this.controls(),
         this.picker,

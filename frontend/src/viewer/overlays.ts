@@ -64,7 +64,8 @@ export class Overlays {
         if (layer.slide === null) return [];
         try {
           const role = layer.frame ?? (layer.role === "virtual" ? null : layer.role);
-          return await get<Overlay[]>("/api/overlays", { path: layer.path, role, registration }, signal);
+          const offers = await get<Overlay[]>("/api/overlays", { path: layer.path, role, registration }, signal);
+          return offers.filter(({ kind }) => layer.role !== "he" || kind !== "dab"); // there is none in an H&E
         } catch (error) {
           return error instanceof Error ? error : new Error(String(error));
         }

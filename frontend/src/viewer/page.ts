@@ -2,7 +2,7 @@
 
 import "./viewer.css";
 import "./panels.css";
-import { ApiError, caseView } from "../api";
+import { ApiError, caseView, wordsOf } from "../api";
 import { banner, copyText, h, link, put, typing } from "../dom";
 import type { Leave, Route } from "../page";
 import { connection } from "./connection";
@@ -94,7 +94,7 @@ class ViewerPage {
       if (signal.aborted) return;
       if (error instanceof ApiError && error.status === 0) connection.lost();
       const again = h("button", { onclick: () => void this.load() }, "Try again");
-      put(this.middle, h("div", { class: "empty" }, banner("error", error instanceof Error ? error.message : String(error)), again));
+      put(this.middle, h("div", { class: "empty" }, banner("error", wordsOf(error)), again));
       return;
     }
     this.build();

@@ -1,6 +1,6 @@
 /** The panel of what the folder holds: cases, and every slide by itself. */
 
-import { type Case, type Library, library } from "../api";
+import { type Case, type Library, library, wordsOf } from "../api";
 import { banner, h, put } from "../dom";
 import type { State } from "./state";
 
@@ -33,7 +33,7 @@ export class Picker {
       this.found = await library(refresh);
       this.draw();
     } catch (error) {
-      put(this.list, banner("error", error instanceof Error ? error.message : String(error)), this.again());
+      put(this.list, banner("error", wordsOf(error)), this.again());
     }
   }
 
