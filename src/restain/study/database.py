@@ -10,6 +10,7 @@ come back and undo the commit; ``WAL`` is as safe, but keeps the newest answers 
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -139,9 +140,17 @@ def _begin_with(engine: Engine, statement: str) -> None:
 
 def _connect(file: Path) -> sqlite3.Connection:
     """A connection to a file that is there and looks like a study."""
-    if not file.is_file():
+    try:
+        found = file.stat()
+    except PermissionError as error:
+        raise DamagedStudyError(
+            f"{file}: cannot be read ({error.strerror}). Whoever runs restain must be able to enter its folder."
+        ) from error
+    except OSError:
+        found = None
+    if found is None or not stat.S_ISREG(found.st_mode):
         raise DamagedStudyError(f"{file}: no such file. Was the study moved? A study's folder has a {FILE}.")
-    if file.stat().st_size > LARGEST:
+    if found.st_size > LARGEST:
         raise _damaged(file, f"larger than {LARGEST >> 20} MiB")
     # Whoever may not write can still read; whoever may also finishes what a killed writer left.
     connection = _open(file, "rw")

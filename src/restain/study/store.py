@@ -136,9 +136,16 @@ def study_folders(root: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep < DEEPEST else []
         if FILE in files:
             folders.clear()
-            if not (Path(folder) / FILE).is_symlink():
+            if not _is_link(Path(folder) / FILE):
                 found.append(Path(folder))
     return found
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # the folder may not be entered; whoever opens the study is told
+        return False
 
 
 def study_summary(folder: Path) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import shlex
 import threading
@@ -200,9 +201,10 @@ def write_points(root: Root, name: str, points: Sequence[Pair], replace: bool) -
             raise RefusedError(
                 403, f"'{FOLDER}' in the served folder is no folder of its own; nothing is written there."
             )
-        if file.is_symlink() or (file.exists() and not (file.is_file() and set(COLUMNS) <= header(file))):
+        there = os.path.lexists(file)  # which is no error where the folder may not be entered
+        if there and (file.is_symlink() or not (file.is_file() and set(COLUMNS) <= header(file))):
             raise RefusedError(409, f"{file.name!r} is there already and holds no landmarks. Choose another name.")
-        if file.exists() and not replace:
+        if there and not replace:
             raise RefusedError(409, f"{file.name!r} is there already. Replace it, or choose another name.")
         try:
             write_csv(
@@ -240,7 +242,7 @@ def _free_folder(root: Root, name: str) -> Path:
     """A folder for a registration that holds none yet."""
     folder = root.folder / REGISTERED / name
     number = 2
-    while folder.exists():
+    while os.path.lexists(folder):
         folder = root.folder / REGISTERED / f"{name}-{number}"
         number += 1
     return folder

@@ -10,6 +10,14 @@ STUDY_FILE = "study.sqlite"
 """Marks the folder of a reading study: nothing in it is served as a file, or readers could see the truth."""
 
 
+def holds_study(folder: Path) -> bool:
+    """Whether a folder is that of a reading study; not where it may not be entered: nothing in it can be opened."""
+    try:
+        return (folder / STUDY_FILE).is_file()
+    except OSError:
+        return False
+
+
 class NotServedError(ItemError):
     """A request named what is not there, or lies outside of the served folder; which of both is not said."""
 
@@ -64,7 +72,7 @@ class Root:
         inside = path.relative_to(self.folder)
         if any(part.startswith(".") for part in inside.parts):
             return False
-        return not any((folder / STUDY_FILE).is_file() for folder in (path, *path.parents))
+        return not any(holds_study(folder) for folder in (path, *path.parents))
 
     def relative(self, path: Path) -> str | None:
         """The name under which a file is served; None where it is not (see ``resolve``)."""

@@ -32,6 +32,7 @@ from restain.study.store import (
 )
 from restain.web.context import Context
 from restain.web.failures import RefusedError
+from restain.web.paths import holds_study
 
 WRONG_CODES, MOST_WRONG, MINUTE = 10, 100, 60.0
 """Wrong codes for one study within a minute, from one address and in all, after which no code is looked at: one
@@ -121,7 +122,7 @@ class Rooms:
             RefusedError: there is none (404), or two copies of it lie in the folder (409).
         """
         room = self._rooms.get(study)
-        if room is not None and room.store.file.is_file():  # not behind the lock: readers wait for no one's search
+        if room is not None and holds_study(room.store.folder):  # not behind the lock: readers wait for no one's search
             return room
         with self._lock:
             if time.monotonic() - self._looked > LOOK_AGAIN:

@@ -213,6 +213,9 @@ def _note(here: Path, files: dict[str, os.DirEntry[str]], found: Found) -> None:
                 return
             try:
                 status = files[name].stat(follow_symlinks=False)
+            except PermissionError as error:
+                found.problems.append(f"{here}: cannot be looked into ({error.strerror}).")
+                continue
             except OSError:  # gone since
                 continue
             found.slides[here / name] = SlideFile(here / name, status.st_size, status.st_mtime_ns)

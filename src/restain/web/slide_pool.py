@@ -23,6 +23,7 @@ from restain.slides.sources import openslide_vendor
 from restain.slides.tiff_source import CACHE_BYTES
 from restain.web.companions import check_companions
 from restain.web.failures import RefusedError
+from restain.web.outside import own_file
 from restain.web.stamps import stamp
 from restain.web.tiles import BUDGET, cost
 from restain.web.transforms import Transforms
@@ -207,7 +208,7 @@ class SlidePool:
                 entry.slide = open_slide(path, mpp)
             if cost(entry.slide, 0) > BUDGET:
                 raise UnreadableImageError(f"{path}: is stored in pieces that are too large to be shown. {CONVERT}")
-            if stamp(path) != seen:
+            if not own_file(path) or stamp(path) != seen:  # a link since it was resolved leads anywhere
                 raise RefusedError(410, f"{path.name!r} changed while it was opened. Reload the page.")
             if not entry.plain:  # a small slide cannot fill its cache
                 stored = sum(width * height for width, height in entry.slide.levels)
