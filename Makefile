@@ -12,7 +12,7 @@ test: .venv/ready web chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 # The pages of `restain serve`. All else works without them, so a machine without Node.js goes on and is told.
 STATIC := src/restain/web/static

@@ -24,15 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 AXE = Path(__file__).resolve().parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All browser tests on one worker: they share a server, a browser and slides that take seconds to make."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not longer: a later test's forked process would hold its pipes, and it never end
 def browser() -> Iterator[Browser]:
     """Chromium, as Debian ships it."""
     if CHROMIUM is None:
@@ -63,9 +55,9 @@ def page(browser: Browser) -> Iterator[Page]:
     assert not errors
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Starts ``restain serve FOLDER ...`` and returns its address; all servers end with the session."""
+    """Starts ``restain serve FOLDER ...`` and returns its address; all servers end with these tests."""
     started: list[subprocess.Popen[str]] = []
 
     def start(folder: Path, *words: str) -> str:

@@ -57,7 +57,7 @@ SMALL = ("back", "codes", "full", "lost", "tabs", "session", "damaged", "zoom", 
 """A study of two pairs for each test that writes into one."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rooms(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., str]) -> dict[str, Room]:
     """Studies in one folder, and a server that shows nothing else."""
     folder = tmp_path_factory.mktemp("studies")
