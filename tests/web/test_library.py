@@ -264,12 +264,16 @@ def test_a_registration_without_a_cohort_makes_a_case(tmp_path: Path) -> None:
     assert (case["registration"], case["from"]) == ("out/patient 7/transform.json", "out/patient 7")
 
 
-def test_virtual_slides_go_to_the_nearest_of_their_name_or_to_none(tmp_path: Path) -> None:
-    rows = []
+def two_labs(folder: Path) -> None:
+    """Two patients whose slides have one name."""
     for lab in ("a", "b"):
-        slide(tmp_path / lab / "1.svs")
-        rows.append({"patient": f"{lab}1", "he": f"{lab}/1.svs"})
-    write_csv(tmp_path / "cohort.csv", ("patient", "he"), rows)
+        slide(folder / lab / "1.svs")
+    rows = [{"patient": f"{lab}1", "he": f"{lab}/1.svs"} for lab in ("a", "b")]
+    write_csv(folder / "cohort.csv", ("patient", "he"), rows)
+
+
+def test_virtual_slides_go_to_the_nearest_of_their_name_or_to_none(tmp_path: Path) -> None:
+    two_labs(tmp_path)
     stained(tmp_path / "b" / "virtual" / "1.ome.tif")
     lost = stained(tmp_path / "virtual" / "1.ome.tif")
     named = stained(tmp_path / "by_patient" / "a1.ome.tif")
@@ -295,11 +299,7 @@ def test_virtual_slides_that_are_gone_or_elsewhere_are_left_out(tmp_path: Path) 
 
 
 def test_virtual_slides_of_her2_virtual_know_their_slide(tmp_path: Path) -> None:
-    rows = []
-    for lab in ("a", "b"):
-        slide(tmp_path / lab / "1.svs")
-        rows.append({"patient": f"{lab}1", "he": f"{lab}/1.svs"})
-    write_csv(tmp_path / "cohort.csv", ("patient", "he"), rows)
+    two_labs(tmp_path)
     stained(tmp_path / "out" / "virtual" / "1.ome.tif")
     slides = [{"name": "1", "he": "/another/computer/b/1.svs"}]
     write_json(tmp_path / "out" / "virtual.json", {"slides": slides})

@@ -20,7 +20,8 @@ from restain.web import slide_pool
 from restain.web.byte_cache import ByteCache
 from restain.web.failures import RefusedError
 from restain.web.paths import NotServedError
-from restain.web.slide_pool import SlidePool, stamp
+from restain.web.slide_pool import SlidePool
+from restain.web.stamps import stamp
 from tests.web.slides import damage, flat, pattern, pyramid, quartered
 
 

@@ -1,20 +1,14 @@
 /** The registration: where each place of the IHC lies on the H&E, and back. As `restain.registration.transform`. */
 
-import type { Registration } from "../api";
+import type { Field, Registration } from "../api";
 import type { Point } from "./pose";
 
 const CLOSE = 2e-4; // px of the IHC
 const PLAIN_STEPS = 60;
 const DAMPED_STEPS = 400;
 
-interface Nodes {
-  columns: number;
-  rows: number;
-  origin: [number, number];
-  spacing: [number, number];
-  /** (dx, dy) node by node, IHC px. */
-  values: Float32Array;
-}
+/** (dx, dy) node by node, IHC px. */
+type Nodes = Omit<Field, "data"> & { values: Float32Array };
 
 export class Transform {
   private readonly matrix: number[];

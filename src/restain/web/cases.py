@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LARGEST_TABLE = 2**22
 """Bytes of a cohort CSV."""
 ROWS = 10_000
-"""Rows of a cohort CSV; reading it takes time that grows with their square."""
+"""Rows of a cohort CSV: every slide of each is looked for on the disk."""
 LARGEST_RECORD = 2**24
 COHORT = {"patient", "he"}
 
@@ -297,10 +297,7 @@ def _untabled(registrations: Iterable[Registered], slides: SlideIndex) -> list[C
     """Cases of registrations whose slides are in no cohort."""
     cases: dict[tuple[Path, Path], Case] = {}
     for one in registrations:
-        he, ihc = (
-            next(iter(nearest(slides.stamped(stamp.name, stamp.bytes, stamp.mtime_ns), one.folder)), None)
-            for stamp in (one.he, one.ihc)
-        )
+        he, ihc = (slides.stamped(stamp.name, stamp.bytes, stamp.mtime_ns, one.folder) for stamp in (one.he, one.ihc))
         if he is None or ihc is None:
             continue
         name, paths = one.folder.name, (he.path, ihc.path)

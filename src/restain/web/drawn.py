@@ -12,7 +12,7 @@ from typing import Any
 from restain.core.errors import ItemError
 from restain.her2.heat_map import POLYGONS
 from restain.web.cases import LARGEST_RECORD, Stamp
-from restain.web.matching import SlideIndex, nearest
+from restain.web.matching import SlideIndex
 from restain.web.outside import own_file, small_object, text
 from restain.web.scan import Found, SlideFile, title_of
 
@@ -100,7 +100,7 @@ class DrawnIndex:
 
     def stamped(self, stamp: Stamp, near: Path) -> SlideFile | None:
         """The slide that a stamp means; of several copies the one that lies nearest to ``near``."""
-        return next(iter(nearest(self.slides.stamped(stamp.name, stamp.bytes, stamp.mtime_ns), near)), None)
+        return self.slides.stamped(stamp.name, stamp.bytes, stamp.mtime_ns, near)
 
 
 def _scores(found: Found) -> Iterator[Drawn]:

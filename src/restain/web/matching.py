@@ -48,10 +48,11 @@ class SlideIndex:
         """The slides of a title, which is a name without suffixes."""
         return self._by_title.get(title, [])
 
-    def stamped(self, name: str, size: int, mtime_ns: int) -> list[SlideFile]:
-        """The slides of a name and a size in bytes; those also of the time, where there are any."""
+    def stamped(self, name: str, size: int, mtime_ns: int, near: Path) -> SlideFile | None:
+        """The slide of a name and a size in bytes; of several one also of the time, and nearest to ``near``."""
         alike = [slide for slide in self._by_name.get(name, []) if slide.bytes == size]
-        return [slide for slide in alike if slide.mtime_ns == mtime_ns] or alike
+        alike = [slide for slide in alike if slide.mtime_ns == mtime_ns] or alike
+        return next(iter(nearest(alike, near)), None)
 
 
 def nearest(slides: list[SlideFile], near: Path) -> list[SlideFile]:

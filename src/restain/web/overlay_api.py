@@ -36,6 +36,7 @@ from restain.web.paths import NotServedError
 from restain.web.sources import Source as Listed
 from restain.web.sources import SourceKind, sources_for
 from restain.web.stamps import stamp
+from restain.web.tile_api import given_up
 
 SHOWS = {
     "membranes": SourceKind.CELLS,
@@ -95,7 +96,7 @@ def router(context: Context) -> APIRouter:
         wanted = _Wanted(path, via, registration, role, source)
         known = request.headers.get("if-none-match", "")
         async with threads:
-            if await request.is_disconnected() or await request.is_disconnected():  # the first says: no body
+            if await given_up(request):
                 return Response(status_code=499)
             return await run_sync(server.tile, wanted, kind, (z, x, y), v, s, known)
 

@@ -28,8 +28,6 @@ from restain.web.stamps import stamp
 from restain.web.tiles import BUDGET, cost
 from restain.web.transforms import Transforms
 
-__all__ = ["SlidePool", "stamp"]
-
 PLAIN_PIXELS = 100_000_000
 """Images without tiles must be decoded whole; larger ones are refused."""
 CONVERT = "Convert it to a pyramidal OME-TIFF, for example with QuPath or `vips tiffsave --tile --pyramid`."

@@ -25,7 +25,8 @@ from restain.web import tiles
 from restain.web.byte_cache import ByteCache
 from restain.web.context import Context
 from restain.web.failures import RefusedError
-from restain.web.slide_pool import CONVERT, stamp
+from restain.web.slide_pool import CONVERT
+from restain.web.stamps import stamp
 
 _KEPT = 32 * 2**20
 """Bytes of encoded tiles that the server keeps."""
@@ -78,7 +79,7 @@ def router(context: Context) -> APIRouter:
         if isinstance(made, Response):
             return made
         async with heavy:
-            if await _left(request):
+            if await given_up(request):
                 return Response(status_code=499)
             return await run_sync(made, limiter=light)
 
@@ -228,6 +229,6 @@ class _Tiles:
             return tiles.encode(tiles.render(slide, *place))
 
 
-async def _left(request: Request) -> bool:
+async def given_up(request: Request) -> bool:
     """Whether the browser has given up (it does when the view moves on). The first message is the request's end."""
     return await request.is_disconnected() or await request.is_disconnected()
